@@ -1,0 +1,23 @@
+"""SAGA-SR: semantically and acoustically guided audio super-resolution (arXiv 2509.24924)."""
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Name -> module. Imported on first use, so that `import saga_sr` and every `--help` stay free of torch.
+_EXPORTS = {
+    "SAGASRDataset": "saga_sr.dataset",
+    "RolloffFourierConditioner": "saga_sr.rolloff",
+    "low_frequency_replace": "saga_sr.lowfreq",
+    "SAGASRModel": "saga_sr.model",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_EXPORTS[name]), name)

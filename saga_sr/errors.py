@@ -1,0 +1,29 @@
+"""How a user's mistake ends: one clear message on stderr, exit code 2, no traceback."""
+
+import sys
+from collections.abc import Callable, Iterable
+
+EXIT_OK = 0
+EXIT_PARTIAL = 1  # some files of a batch failed, the others are done
+EXIT_USER_ERROR = 2
+
+
+class UserError(Exception):
+    """A mistake that the user can mend.
+
+    The message names the file, flag or key, what was found there and what is allowed.
+    """
+
+    @classmethod
+    def listing(cls, heading: str, problems: Iterable[str]) -> "UserError":
+        """One error that reports all ``problems`` at once, a line each."""
+        return cls("\n".join([heading, *(f"  - {problem}" for problem in problems)]))
+
+
+def run_cli(main: Callable[[], int | None]) -> int:
+    """Run ``main``; print a `UserError` as ``error: ...`` and return the exit code."""
+    try:
+        return main() or EXIT_OK
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR

@@ -1,0 +1,63 @@
+"""Rectified flow: the maths of training.
+
+Time convention, written down only here and used everywhere (stable-audio-tools' `rectified_flow`):
+
+    t = 1 is noise, t = 0 is data
+    x_t = (1 - t) x_data + t noise
+    v   = d x_t / d t = noise - x_data
+
+The model learns v from x_t; sampling integrates v from t = 1 down to t = 0. The paper counts time
+the other way round, which is the same objective.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+TimestepSampler = Literal["uniform", "logit_normal"]
+
+
+def interpolate(x_data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Point of the straight path from data to noise.
+
+    Args:
+        x_data: data, [B, ...].
+        noise: standard normal noise of the same shape.
+        t: time of each item in [0, 1], [B].
+
+    Returns:
+        x_t = (1 - t) x_data + t noise, shaped like ``x_data``.
+    """
+    t = _per_item(t, x_data)
+    return (1 - t) * x_data + t * noise
+
+
+def target_velocity(x_data: Tensor, noise: Tensor) -> Tensor:
+    """What the model should predict anywhere on the path: v = noise - x_data."""
+    return noise - x_data
+
+
+def data_from_velocity(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
+    """The data that a velocity points to: x_data = x_t - t v (shapes as in `interpolate`)."""
+    return x_t - _per_item(t, x_t) * v
+
+
+def sample_timesteps(n: int, sampler: TimestepSampler, generator: torch.Generator) -> Tensor:
+    """Training times in [0, 1], float32 [n].
+
+    Args:
+        n: how many.
+        sampler: ``uniform``, or ``logit_normal`` = sigmoid of a standard normal, which spends more
+            of the training in the middle of the path (the authors' choice).
+        generator: a CPU generator, see `saga_sr.randomness`.
+    """
+    if sampler == "uniform":
+        return torch.rand(n, generator=generator)
+    if sampler == "logit_normal":
+        return torch.randn(n, generator=generator).sigmoid()
+    raise ValueError(f"timestep_sampler is {sampler!r}; allowed: uniform, logit_normal")
+
+
+def _per_item(t: Tensor, like: Tensor) -> Tensor:
+    return t.to(like).reshape(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,176 @@
+"""Sampling: schedules, solvers and guidance, without a model in sight.
+
+A solver is a list of `Evaluation`s, one per velocity that it asks for, and every one of them moves
+the state the same way: x_next = base + c_now v + c_prev v_prev. That is linear and acts on each
+position by itself, so that `sample` can run a whole clip and `saga_sr.windows` can run the same
+list region by region over a file of any length.
+
+Guidance (paper, eq. 4) is a list too: (coefficient, `Branch`) pairs whose coefficients sum to 1.
+The time convention stands in `saga_sr.flow`: t falls from 1 (noise) to 0 (data).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+Velocity = Callable[[Tensor, Tensor], Tensor]  # (x_t [B, ...], t [B]) -> v, shaped like x_t
+
+
+# ---------------------------------------------------------------------------- schedule
+def linear_quadratic_schedule(
+    num_steps: int, emulate_linear_steps: int | None = None
+) -> list[float]:
+    """The t-schedule of the paper (Movie Gen): short linear steps first, then growing ones.
+
+    With S steps emulating N linear ones and L = floor(S / 2):
+    t_k = 1 - k / N up to k = L, then t_(L+j) = 1 - (L + j) / N - (N - S) j^2 / (N (S - L)^2).
+
+    Args:
+        num_steps: S, at least 1.
+        emulate_linear_steps: N; default 2.5 S (the paper's 100 steps emulate 250). A plain linear
+            schedule results where N does not exceed S.
+
+    Returns:
+        S + 1 strictly falling times from 1.0 to 0.0.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps is {num_steps}; at least 1 is needed")
+    steps = num_steps
+    emulated = 5 * steps // 2 if emulate_linear_steps is None else emulate_linear_steps
+    if steps >= emulated:
+        return [(steps - k) / steps for k in range(steps + 1)]
+    linear = steps // 2
+    curve = (emulated - steps) / (steps - linear) ** 2  # quadratic part, in units of 1 / N
+    spent = [k + curve * max(k - linear, 0) ** 2 for k in range(steps)]
+    return [1 - s / emulated for s in spent] + [0.0]
+
+
+# ---------------------------------------------------------------------------- solvers
+@dataclass(frozen=True)
+class Evaluation:
+    """One velocity v at time ``t``, and where it takes the state.
+
+    x_next = base + c_now v + c_prev v_prev, v_prev being the velocity of the evaluation before.
+    ``commits`` makes x_next the new base; otherwise it is only where the next velocity is taken.
+    """
+
+    t: float
+    c_now: float
+    c_prev: float
+    commits: bool
+
+    def advance(self, base: Tensor, v: Tensor, v_prev: Tensor) -> Tensor:
+        """x_next, for tensors of one shape."""
+        x_next = base + self.c_now * v
+        return x_next + self.c_prev * v_prev if self.c_prev else x_next
+
+
+def _euler(times: list[float]) -> list[Evaluation]:
+    return [Evaluation(t, t_next - t, 0.0, True) for t, t_next in pairwise(times)]
+
+
+def _midpoint(times: list[float]) -> list[Evaluation]:
+    evaluations = []
+    for t, t_next in pairwise(times):
+        half = (t_next - t) / 2
+        evaluations += [Evaluation(t, half, 0.0, False), Evaluation(t + half, 2 * half, 0.0, True)]
+    return evaluations
+
+
+def _heun(times: list[float]) -> list[Evaluation]:
+    evaluations = []
+    for t, t_next in pairwise(times):
+        step = t_next - t
+        evaluations += [
+            Evaluation(t, step, 0.0, False),
+            Evaluation(t_next, step / 2, step / 2, True),
+        ]
+    return evaluations
+
+
+def _adams_bashforth_2(times: list[float]) -> list[Evaluation]:
+    """Two-step Adams-Bashforth for unequal steps; the first step, without a past, is Euler's."""
+    steps = [t_next - t for t, t_next in pairwise(times)]
+    slopes = [0.0] + [now / (2 * before) for before, now in pairwise(steps)]
+    return [
+        Evaluation(t, step * (1 + slope), -step * slope, True)
+        for t, step, slope in zip(times, steps, slopes, strict=False)
+    ]
+
+
+SOLVERS = {"euler": _euler, "midpoint": _midpoint, "heun": _heun, "ab2": _adams_bashforth_2}
+
+
+def plan(solver: str, times: list[float]) -> list[Evaluation]:
+    """The evaluations of ``solver`` over the falling ``times``.
+
+    Euler and AB2 (second order, memory of one velocity) evaluate once a step, midpoint and Heun
+    (second order) twice.
+    """
+    if solver not in SOLVERS:
+        raise ValueError(f"solver is {solver!r}; allowed: {', '.join(SOLVERS)}")
+    return SOLVERS[solver](times)
+
+
+def sample(
+    velocity: Velocity,
+    noise: Tensor,
+    evaluations: list[Evaluation],
+    callback: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """Integrate ``velocity`` from ``noise`` along ``evaluations``.
+
+    Args:
+        velocity: (x_t [B, ...], t [B]) -> v [B, ...].
+        noise: the state at the first time, [B, ...].
+        evaluations: from `plan`.
+        callback: called with (number of evaluations done, x) after each.
+
+    Returns:
+        The state at the last time, shaped like ``noise``.
+    """
+    x = base = v_prev = noise
+    for done, evaluation in enumerate(evaluations, start=1):
+        v = velocity(x, noise.new_full((noise.shape[0],), evaluation.t))
+        x = evaluation.advance(base, v, v_prev)
+        base = x if evaluation.commits else base
+        v_prev = v
+        if callback is not None:
+            callback(done, x)
+    return x
+
+
+# ---------------------------------------------------------------------------- guidance
+@dataclass(frozen=True)
+class Branch:
+    """Which conditions an evaluation of the DiT sees; the roll-off is in all of them."""
+
+    lr: bool
+    text: bool
+
+
+def guidance_terms(
+    guidance_acoustic: float, guidance_text: float, has_text: bool
+) -> list[tuple[float, Branch]]:
+    """Paper, eq. (4), as a weighted sum with equal branches merged and empty ones left out.
+
+    u = (1 - s_a) u(0, 0) + (s_a - s_t) u(z_l, 0) + s_t u(z_l, c); without text c is 0 and the last
+    two are one. Scales of 1 therefore cost one evaluation, no text at most two.
+
+    Args:
+        guidance_acoustic: s_a.
+        guidance_text: s_t, without effect where ``has_text`` is false.
+        has_text: whether any item has a text condition.
+
+    Returns:
+        (coefficient, branch) pairs; the coefficients sum to 1.
+    """
+    weights = {
+        Branch(lr=True, text=has_text): guidance_text if has_text else guidance_acoustic,
+        Branch(lr=False, text=False): 1 - guidance_acoustic,
+    }
+    if has_text:
+        weights[Branch(lr=True, text=False)] = guidance_acoustic - guidance_text
+    return [(weight, branch) for branch, weight in weights.items() if weight != 0]

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from saga_sr.flow import data_from_velocity, interpolate, sample_timesteps, target_velocity
+from saga_sr.randomness import torch_generator
+
+X = torch.randn(3, 4, 5, generator=torch_generator("data"))
+NOISE = torch.randn(3, 4, 5, generator=torch_generator("noise"))
+
+
+def test_interpolate_at_the_ends_is_data_and_noise():
+    assert torch.equal(interpolate(X, NOISE, torch.zeros(3)), X)
+    assert torch.equal(interpolate(X, NOISE, torch.ones(3)), NOISE)
+
+
+def test_interpolate_takes_one_time_per_item():
+    mixed = interpolate(X, NOISE, torch.tensor([0.0, 0.25, 1.0]))
+    assert torch.equal(mixed[0], X[0])
+    assert torch.allclose(mixed[1], 0.75 * X[1] + 0.25 * NOISE[1])
+    assert torch.equal(mixed[2], NOISE[2])
+
+
+def test_target_velocity_is_the_derivative_of_the_path():
+    x, noise = X.double(), NOISE.double()
+    t, dt = torch.full((3,), 0.3), torch.full((3,), 1e-3)
+    slope = (interpolate(x, noise, t + dt) - interpolate(x, noise, t - dt)) / 2e-3
+    assert torch.allclose(slope, target_velocity(x, noise), atol=1e-3)
+
+
+def test_data_from_velocity_inverts_the_path():
+    t = torch.tensor([0.1, 0.5, 0.9])
+    x_t = interpolate(X, NOISE, t)
+    assert torch.allclose(data_from_velocity(x_t, target_velocity(X, NOISE), t), X, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "std"), [("uniform", 0.2887), ("logit_normal", 0.2083)], ids=["uniform", "logit"]
+)
+def test_sample_timesteps_has_the_named_distribution(sampler, std):
+    t = sample_timesteps(20_000, sampler, torch_generator("t", 0))
+    assert t.shape == (20_000,)
+    assert 0 <= t.min() < t.max() <= 1
+    assert t.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert t.std().item() == pytest.approx(std, abs=0.01)
+
+
+def test_sample_timesteps_depends_on_its_generator_alone():
+    first, again = (sample_timesteps(8, "uniform", torch_generator("t", 1)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, sample_timesteps(8, "uniform", torch_generator("t", 2)))
+
+
+def test_sample_timesteps_with_an_unknown_name_says_what_is_allowed():
+    with pytest.raises(ValueError, match="uniform, logit_normal"):
+        sample_timesteps(1, "cosine", torch_generator("t"))

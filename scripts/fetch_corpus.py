@@ -1,0 +1,249 @@
+"""Fetch a real training corpus from the package registries: music, speech and effects.
+
+``foxdot`` is the source distribution of FoxDot on the Python package index: 346 short sounds,
+CC-BY-SA-4.0. It needs nothing but pip. ``debian`` is six data packages of Debian, about five
+hours, and needs apt-get and dpkg-deb. Nothing of it is part of this repository.
+
+The output folder then holds
+
+    train/{music,speech,effects}            every usable sound
+    train_fullband/{music,speech,effects}   the ones whose spectrum really reaches 18 kHz (links)
+    val/{music,speech,effects}              sources held out: see corpus_sources.py
+    licenses/                               licence and copyright files; they go with the sounds
+    manifest.json                           a line for each file: origin, licence, what was measured
+
+A package is fetched once: it is done when the manifest, written last, names it and all its files
+are there. Files appear whole, and a run that was stopped is simply started again.
+"""
+
+# ruff: noqa: E402
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from saga_sr.errors import UserError, run_cli
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line; needs nothing but the standard library."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=Path("corpus"), help="folder (%(default)s)")
+    parser.add_argument(
+        "--sets",
+        nargs="+",
+        choices=("foxdot", "debian"),
+        default=["foxdot"],
+        help="what to fetch (foxdot)",
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    OPTIONS = parse_args()
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import asdict
+from pathlib import PurePosixPath
+from typing import Any
+
+import soundfile
+from band_screen import screen
+from corpus_sources import AUDIO_SUFFIXES, CATEGORIES, FOXDOT, SETS, Place, Source
+
+from saga_sr.files import atomic_path, sha256_of, write_json_atomic, write_text_atomic
+
+Record = dict[str, Any]
+
+
+def main(options: argparse.Namespace) -> None:
+    """Fetch what is missing, then say what there is."""
+    output: Path = options.output
+    for source in [source for name in options.sets for source in SETS[name]]:
+        manifest = read_manifest(output)
+        if is_complete(output, manifest.get(source.package)):
+            print(f"{source.package}: already there")
+            continue
+        manifest[source.package] = fetch(source, output)
+        write_json_atomic(output / "manifest.json", manifest)
+    print_summary(output, read_manifest(output))
+
+
+def read_manifest(output: Path) -> dict[str, Record]:
+    """The packages fetched so far; empty if there are none."""
+    path = output / "manifest.json"
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable ({error}); delete it to fetch again") from error
+
+
+def is_complete(output: Path, entry: Record | None) -> bool:
+    """Whether every file of a package is there with its size."""
+    if entry is None:
+        return False
+    paths = [(output / record["file"], record["bytes"]) for record in entry["files"]]
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+
+
+def fetch(source: Source, output: Path) -> Record:
+    """Download one package, sort its sounds into ``output``; returns its manifest entry."""
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=output) as scratch:
+        print(f"{source.package}: fetching ...", flush=True)
+        download = download_foxdot if source is FOXDOT else download_debian
+        folder = download(source, Path(scratch))
+        keep_licences(source, folder, output / "licenses")
+        files, left_out = sort_in(source, folder / source.folder, output)
+    for name, reason in left_out.items():
+        print(f"  left out: {name}: {reason}")
+    if not files:
+        raise UserError(f"{source.package}: no usable sound in {source.folder} of the package")
+    return {"licence": source.licence, "files": files, "left_out": left_out}
+
+
+def download_foxdot(source: Source, scratch: Path) -> Path:
+    """The unpacked source distribution. pip asks its build for metadata, which takes seconds."""
+    requirement = scratch / "requirement.txt"
+    pinned = f"{source.package}=={source.version} --hash=sha256:{source.sha256}"
+    requirement.write_text(pinned, encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    options = ["--no-deps", "--no-binary", source.package, "--require-hashes", "--dest", "."]
+    run([*pip, *options, "-r", requirement.name], scratch, "is pip set up for a package index?")
+    (archive,) = scratch.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(scratch / "unpacked", filter="data")
+    return next((scratch / "unpacked").iterdir())
+
+
+def download_debian(source: Source, scratch: Path) -> Path:
+    """The unpacked package of whatever Debian release apt is set up for."""
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            raise UserError(
+                f"--sets debian needs {tool}, which this machine lacks: it works on Debian and its "
+                "relatives; --sets foxdot works everywhere"
+            )
+    run(["apt-get", "download", source.package], scratch, "try apt-get update as root first")
+    (archive,) = scratch.glob("*.deb")
+    check_hash(source, archive)
+    run(["dpkg-deb", "--extract", archive.name, "unpacked"], scratch, "is the disk full?")
+    return scratch / "unpacked"
+
+
+def check_hash(source: Source, archive: Path) -> None:
+    """apt has checked the signature; this checks that it is the package that was looked at."""
+    version = archive.name.split("_")[1].replace("%3a", ":")
+    if version != source.version:
+        print(f"  version {version} instead of {source.version}: the hash is not known")
+    elif sha256_of(archive) != source.sha256:
+        raise UserError(f"{archive.name}: not the package that is known under this version")
+
+
+def run(command: list[str], folder: Path, hint: str) -> None:
+    """Run a tool in ``folder``; what it says is shown only if it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()[-1500:]
+        raise UserError(f"{' '.join(command[:3])} failed ({hint})\n{said}")
+
+
+def keep_licences(source: Source, folder: Path, licenses: Path) -> None:
+    """Licences ask to be handed on with the sounds, and credits to be given."""
+    copies = {
+        "copyright": folder / f"usr/share/doc/{source.package}/copyright",
+        "LICENSE": folder / "LICENSE",
+        "README": folder / "README.md",  # FoxDot thanks the sources of its sounds there
+        "credits": folder / source.folder / "sounds/credits.txt",
+    }
+    for kind, path in copies.items():
+        if path.exists():
+            with atomic_path(licenses / f"{source.package}.{kind}.txt") as temporary:
+                shutil.copyfile(path, temporary)
+    about = f"{source.package} {source.version}: {source.licence}. Sounds are unchanged, renamed.\n"
+    write_text_atomic(licenses / f"{source.package}.about.txt", about)
+
+
+def sort_in(source: Source, folder: Path, output: Path) -> tuple[list[Record], dict[str, str]]:
+    """Place every sound of ``folder``; returns the records and the files left out, with reasons."""
+    files: list[Record] = []
+    left_out: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in AUDIO_SUFFIXES:
+            continue
+        inside = PurePosixPath(path.relative_to(folder).as_posix())
+        place = source.place(inside)
+        if place is None:
+            continue
+        try:
+            measured = screen(path)
+        except soundfile.LibsndfileError as error:
+            left_out[inside.as_posix()] = str(error).split(": ", 1)[-1]
+            continue
+        if measured.unusable:
+            left_out[inside.as_posix()] = measured.unusable
+            continue
+        full_band = measured.is_full_band(speech=place.category == "speech")
+        target = put(path, place, full_band, output)
+        origin = {"file": target, "bytes": path.stat().st_size, "origin": inside.as_posix()}
+        where = {"split": place.split, "category": place.category, "full_band": full_band}
+        files.append({**origin, **where, **asdict(measured)})
+    return files, left_out
+
+
+def put(path: Path, place: Place, full_band: bool, output: Path) -> str:
+    """Move a sound to its place and link it where it belongs too; returns the relative path."""
+    name = f"{place.category}/{place.stem}{path.suffix.lower()}"
+    target = output / place.split / name
+    with atomic_path(target) as temporary:
+        shutil.copyfile(path, temporary)
+    link = output / "train_fullband" / name
+    link.unlink(missing_ok=True)
+    if place.split == "train" and full_band:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(target, link)
+    return target.relative_to(output).as_posix()
+
+
+def link_or_copy(target: Path, link: Path) -> None:
+    """A hard link costs no space; some file systems have none."""
+    try:
+        os.link(target, link)
+    except OSError:
+        with atomic_path(link) as temporary:
+            shutil.copyfile(target, temporary)
+
+
+def print_summary(output: Path, manifest: dict[str, Record]) -> None:
+    """Files and hours of every part."""
+    records = [record for entry in manifest.values() for record in entry["files"]]
+    train = [record for record in records if record["split"] == "train"]
+    parts = {
+        "train": train,
+        "train_fullband": [record for record in train if record["full_band"]],
+        "val": [record for record in records if record["split"] == "val"],
+    }
+    print(f"\n{'':16}" + "".join(f"{category:>18}" for category in (*CATEGORIES, "all")))
+    for part, members in parts.items():
+        cells = [_cell([r for r in members if r["category"] == c]) for c in CATEGORIES]
+        print(f"{part:16}" + "".join(f"{cell:>18}" for cell in (*cells, _cell(members))))
+    print(f"\nThe sounds are in {output}; licences and credits are in {output / 'licenses'}.")
+
+
+def _cell(records: list[Record]) -> str:
+    hours = sum(record["seconds"] for record in records) / 3600
+    return f"{len(records)} / {hours:.3f} h"
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(lambda: main(OPTIONS)))

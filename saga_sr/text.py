@@ -1,0 +1,403 @@
+"""What text a clip gets, and the T5 embeddings of that text.
+
+Text reaches the model as embeddings [B, N, D], so T5 lives outside the model, its optimiser and its
+checkpoints. `TextEncoder` keeps every embedding it computes on disk under a name made of the T5
+model, the text and the number of tokens. Live, cached and pre-encoded text are therefore one path,
+several runs and ranks share the work, and a run whose texts are all known never loads T5.
+
+An embedding is kept, and returned, rounded to half precision (a relative step of 2^-11, finer than
+T5 itself in half precision): what is read back is bit for bit what was computed.
+
+Rows beyond a text's tokens are zeros and unmasked, as Stable Audio Open was trained. No text is all
+zeros, which is the null condition of guidance (eq. 4); T5 of an empty string would not be zero.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from saga_sr.caption_table import CAPTION_FILE, CaptionRecord, CaptionTable
+from saga_sr.errors import UserError
+from saga_sr.files import atomic_path, sha256_of, write_json_atomic
+
+__all__ = [
+    "CAPTION_FILE",
+    "CaptionRecord",
+    "CaptionTable",
+    "TextCoverage",
+    "TextEncoder",
+    "default_cache_dir",
+    "load_local_first",
+    "read_transcript",
+    "text_coverage",
+    "text_for_clip",
+    "text_hash",
+    "tidy_text",
+]
+
+Loaded = TypeVar("Loaded")
+
+TEXT_BATCH = 32  # texts per T5 call
+MULTILINGUAL_ADVICE = (
+    "google/mt5-base has the width of T5-base and reads about 100 languages, Chinese among them"
+)
+T5_ADVICE = (
+    "A text encoder is a T5 with its tokenizer: config.json, tokenizer.json or spiece.model, and "
+    "model.safetensors. Where there is a network, `hf download google-t5/t5-base --local-dir "
+    "t5-base` fetches it; bring that folder here and name it as t5_model_name in the model config. "
+    "Without text none is needed: F0 has cross_attention_cond_ids: []."
+)
+
+logger = logging.getLogger(__name__)
+
+
+# --- the rule -------------------------------------------------------------------------------------
+
+
+def tidy_text(text: str | None) -> str:
+    """``text`` on one line with single spaces; "" for None. T5's tokenizer reads it the same."""
+    return " ".join((text or "").split())
+
+
+def text_for_clip(caption: str | None, transcript: str | None, use_caption: bool) -> str:
+    """The text a clip is conditioned on; "" means none, which is the null condition.
+
+    The caption and then the transcript where both exist, one of them where one does. Without
+    ``use_caption`` (``--disable_caption``) the transcript alone.
+    """
+    return " ".join(part for part in _text_parts(caption, transcript, use_caption) if part)
+
+
+def _text_parts(caption: str | None, transcript: str | None, use_caption: bool) -> tuple[str, str]:
+    return tidy_text(caption) if use_caption else "", tidy_text(transcript)
+
+
+def read_transcript(audio_path: Path) -> str | None:
+    """The .txt file of the same name beside ``audio_path``, or None where there is none.
+
+    Raises:
+        UserError: the file is not UTF-8 (with or without a byte order mark).
+    """
+    path = audio_path.with_suffix(".txt")
+    if not path.is_file():
+        return None
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: the transcript is not UTF-8 (byte {error.start}); save it as UTF-8, "
+            f"for example: iconv -f GB18030 -t UTF-8 {path.name}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class TextCoverage:
+    """How many clips get which text: the report at the start of a training run with text."""
+
+    both: int
+    caption_only: int
+    transcript_only: int
+    none: int
+
+    @property
+    def total(self) -> int:
+        return self.both + self.caption_only + self.transcript_only + self.none
+
+    def __str__(self) -> str:
+        return (
+            f"text: {self.total} clips: {self.both} with caption and transcript, "
+            f"{self.caption_only} with a caption, {self.transcript_only} with a transcript, "
+            f"{self.none} with none"
+        )
+
+    def warning(self) -> str | None:
+        """A loud paragraph where most clips have no text, else None."""
+        if 2 * self.none <= self.total:
+            return None
+        return (
+            f"WARNING: {self.none} of {self.total} clips ({self.none / self.total:.0%}) have NO "
+            "TEXT. They train with the null condition, so this run learns little from text and is "
+            "close to one without it.\n"
+            f"  captions: python -m saga_sr.captions --audio_dir DIR --output DIR/{CAPTION_FILE}\n"
+            "  transcripts: a UTF-8 file of the same name beside the audio: a.wav -> a.txt"
+        )
+
+
+def text_coverage(
+    clips: Iterable[tuple[str | None, str | None]], use_caption: bool
+) -> TextCoverage:
+    """Count what `text_for_clip` gives for each (caption, transcript) of ``clips``."""
+    counts = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
+    for caption, transcript in clips:
+        used_caption, used_transcript = _text_parts(caption, transcript, use_caption)
+        counts[bool(used_caption), bool(used_transcript)] += 1
+    return TextCoverage(*counts.values())
+
+
+# --- T5 -------------------------------------------------------------------------------------------
+
+
+def load_local_first(load: Callable[[bool], Loaded], model: str, advice: str) -> Loaded:
+    """``load(local_files_only)`` from a folder or the local hub cache, then from the hub.
+
+    Asking locally first spares a training cluster one request to the hub per rank and run.
+
+    Raises:
+        UserError: ``model`` cannot be had or is damaged; ends with ``advice``.
+    """
+    is_folder = Path(model).is_dir()
+    if not is_folder and (model.startswith((".", "/", "~")) or model.count("/") > 1):
+        raise UserError(f"{model}: there is no such folder. {advice}")
+    try:
+        return load(True)
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        if is_folder:
+            raise UserError(
+                f"{model}: the model in it cannot be loaded ({error}). {advice}"
+            ) from error
+    try:
+        return load(False)
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{model}: the model cannot be had ({reason}). {advice}") from error
+
+
+def default_cache_dir() -> Path:
+    """``$XDG_CACHE_HOME/saga_sr/text``, by default below ``~/.cache``."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "saga_sr" / "text"
+
+
+class TextEncoder:
+    """Text embeddings [B, N, D] of a frozen T5, from the disk where they are known.
+
+    Args:
+        model: hub id or local folder of a T5, mT5 or UMT5 model. Remote code is never run.
+        max_length: N, the number of tokens; what a text has beyond it is cut off, with a warning.
+        cache_dir: where embeddings are kept (`default_cache_dir` if None). Safe to share between
+            runs, ranks and machines: each file appears whole, and two writers write the same.
+        device: where T5 runs and the result lies. Half precision except on a CPU.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        max_length: int = 128,
+        cache_dir: Path | str | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model = str(model)
+        self.max_length = max_length
+        self.device = torch.device(device)
+        self._cache_root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        self._loaded: tuple[Any, Any] | None = None
+        self.num_notes: Counter[str] = Counter()  # of new texts: "cut" and "unread"
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether T5 is in memory."""
+        return self._loaded is not None
+
+    @cached_property
+    def dim(self) -> int:
+        """D, the width of the embeddings. Known from the cache without T5."""
+        about = self._folder / "model.json"
+        if not about.is_file():
+            dim = _load_config(self.model).d_model
+            write_json_atomic(about, {"model": self.model, "dim": dim})
+        return int(json.loads(about.read_text(encoding="utf-8"))["dim"])
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings [B, N, D], float32 on ``device``, of ``texts``.
+
+        Rows beyond a text's tokens are zeros; "" is all zeros, and T5 is not asked about it.
+
+        Raises:
+            UserError: a text is new and T5 cannot be loaded, or the cache cannot be written.
+        """
+        texts = [tidy_text(text) for text in texts]
+        known = {text: self._read(text) for text in dict.fromkeys(texts) if text}
+        missing = [text for text, embedding in known.items() if embedding is None]
+        known.update(self._compute_and_store(missing))
+        rows = torch.zeros(len(texts), self.max_length, self.dim, dtype=torch.float16)
+        for row, text in zip(rows, texts, strict=True):
+            embedding = known.get(text)
+            if embedding is not None:
+                row[: len(embedding)] = embedding
+        return rows.to(self.device).float()
+
+    def fill_cache(self, texts: Iterable[str], show_progress: bool = True) -> int:
+        """Compute what the cache lacks of ``texts``, then let go of T5; returns how many."""
+        from tqdm import tqdm
+
+        distinct = dict.fromkeys(tidy_text(text) for text in texts)
+        missing = [text for text in distinct if text and self._read(text) is None]
+        missing.sort(key=len)  # texts of like length waste little padding
+        with tqdm(total=len(missing), desc="text", unit="text", disable=not show_progress) as bar:
+            for batch in _batches(missing):
+                self._compute_and_store(batch)
+                bar.update(len(batch))
+        if self.num_notes:
+            logger.warning(
+                "%d new texts: %d longer than %d tokens and cut, %d in a language %s cannot read",
+                len(missing),
+                self.num_notes["cut"],
+                self.max_length,
+                self.num_notes["unread"],
+                self.model,
+            )
+        self.release()
+        return len(missing)
+
+    def release(self) -> None:
+        """Free T5's memory; it is loaded again if a new text comes."""
+        self._loaded = None
+
+    def _compute_and_store(self, texts: list[str]) -> dict[str, Tensor]:
+        embeddings = [row for batch in _batches(texts) for row in self._compute(batch)]
+        for text, embedding in zip(texts, embeddings, strict=True):
+            self._write(text, embedding)
+        return dict(zip(texts, embeddings, strict=True))
+
+    def _compute(self, texts: list[str]) -> list[Tensor]:
+        """T5 on one batch: an unpadded float16 [tokens, D] on the CPU per text."""
+        if self._loaded is None:
+            self._loaded = _load_t5(self.model, self.device)
+        tokenizer, t5 = self._loaded
+        tokens = self._tokenize(tokenizer, texts).to(self.device)
+        # Whatever precision the training step runs in, a text has one embedding.
+        with torch.autocast(self.device.type, enabled=False), torch.no_grad():
+            hidden = t5(**tokens).last_hidden_state.half().cpu()
+        counts = tokens["attention_mask"].sum(dim=1).tolist()
+        rows = [row[:count].clone() for row, count in zip(hidden, counts, strict=True)]
+        for text, row in zip(texts, rows, strict=True):
+            if not torch.isfinite(row).all():
+                raise UserError(f"{self.model}: T5 gives NaN or infinity for {text[:80]!r}")
+        return rows
+
+    def _tokenize(self, tokenizer: Any, texts: list[str]) -> Any:
+        """Token ids and mask, padded to the longest. Counts what T5 will not get to see."""
+        for text, ids in zip(texts, tokenizer(texts)["input_ids"], strict=True):
+            if len(ids) > self.max_length:
+                self._note("cut", f"text of {len(ids)} tokens, cut to {self.max_length}", text)
+            if _known_fraction(tokenizer, text, ids) < 0.5:
+                reading = "the tokenizer does not know most characters, T5 cannot read this text"
+                self._note("unread", f"{reading} ({MULTILINGUAL_ADVICE})", text)
+        return tokenizer(
+            texts, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
+        )
+
+    def _note(self, kind: str, message: str, text: str) -> None:
+        """Count a text that T5 sees in part only; say so for the first of its kind."""
+        self.num_notes[kind] += 1
+        if self.num_notes[kind] == 1:
+            logger.warning("%s: %s: %.60r (said once)", self.model, message, text)
+
+    @cached_property
+    def _folder(self) -> Path:
+        """The cache folder of this model and number of tokens."""
+        identity = _model_identity(self.model)
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(self.model).name if identity else self.model)
+        digest = hashlib.sha256(f"{identity or self.model}".encode()).hexdigest()
+        return self._cache_root / f"{name}-{digest[:16]}-{self.max_length}"
+
+    def _path(self, text: str) -> Path:
+        digest = text_hash(text)
+        return self._folder / digest[:2] / f"{digest}.safetensors"
+
+    def _read(self, text: str) -> Tensor | None:
+        path = self._path(text)
+        if not path.is_file():
+            return None
+        try:
+            return load_file(path)["embedding"]
+        except (SafetensorError, KeyError, OSError) as error:
+            logger.warning("%s: unreadable, computed again (%s)", path, error)
+            return None
+
+    def _write(self, text: str, embedding: Tensor) -> None:
+        path = self._path(text)
+        try:
+            with atomic_path(path) as temporary:
+                save_file({"embedding": embedding}, temporary)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path}: the text cache cannot be written ({error})") from error
+
+
+def text_hash(text: str) -> str:
+    """Hex SHA-256 of a tidied text: its name in the cache."""
+    return hashlib.sha256(tidy_text(text).encode("utf-8")).hexdigest()
+
+
+def _batches(texts: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(texts), TEXT_BATCH):
+        yield texts[start : start + TEXT_BATCH]
+
+
+def _model_identity(model: str) -> str | None:
+    """Hash of what decides a folder's embeddings, so that a moved or copied folder keeps them and a
+    changed one does not. None for a hub id, which is its own identity: asking the hub which
+    revision it names would need the network that a warm cache spares."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return None
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    others = sorted(
+        {*folder.glob("*token*"), *folder.glob("spiece.model"), *folder.glob("config.json")}
+    )
+    return " ".join(f"{path.name}:{sha256_of(path)}" for path in [*others, *weights])
+
+
+def _load_config(model: str) -> Any:
+    from transformers import AutoConfig
+
+    def load(local_files_only: bool) -> Any:
+        return AutoConfig.from_pretrained(model, local_files_only=local_files_only)
+
+    config = load_local_first(load, model, T5_ADVICE)
+    if config.model_type not in ("t5", "mt5", "umt5"):
+        raise UserError(f"{model}: a {config.model_type} model, not a T5. {T5_ADVICE}")
+    return config
+
+
+def _load_t5(model: str, device: torch.device) -> tuple[Any, Any]:
+    """(tokenizer, encoder), frozen. T5 keeps its `wo` layers in float32: they overflow in half."""
+    from transformers import AutoModelForTextEncoding, AutoTokenizer
+
+    dtype = torch.float32 if device.type == "cpu" else torch.float16
+
+    def load(local_files_only: bool) -> tuple[Any, Any, dict[str, Any]]:
+        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=local_files_only)
+        encoder, info = AutoModelForTextEncoding.from_pretrained(
+            model, local_files_only=local_files_only, dtype=dtype, output_loading_info=True
+        )
+        return tokenizer, encoder, info
+
+    _load_config(model)
+    tokenizer, encoder, info = load_local_first(load, model, T5_ADVICE)
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:5])
+        raise UserError(f"{model}: weights are missing ({missing}, ...). {T5_ADVICE}")
+    return tokenizer, encoder.to(device).eval().requires_grad_(False)
+
+
+def _known_fraction(tokenizer: Any, text: str, ids: list[int]) -> float:
+    """Share of the characters of ``text`` that the tokenizer has tokens for, 0 to 1.
+
+    T5 makes one unknown token of a whole run of foreign characters, so tokens cannot be counted.
+    """
+    known = tokenizer.decode(ids, skip_special_tokens=True)
+    return len("".join(known.split())) / len("".join(text.split()))

@@ -1,0 +1,356 @@
+"""Training samples: everything random about a sample is a function of (seed, draw number).
+
+The draw number is a position in one endless global sequence. `DrawSampler` deals the sequence out
+to ranks, and a worker process only computes what it is told, so the items are the same for any
+number of workers and ranks, and to resume is to start the sampler where it stopped.
+
+    draw -> folder -> file -> crop -> HR -> low-pass -> LR        metadata: paths, cutoff, text
+
+Crops are drawn by duration: every second of a folder is equally likely, and every folder is as
+likely as the next, however big it is. Rules that would otherwise be accidents:
+
+- A file shorter than the segment lies at a random place in it, with zeros around it. (Looping it
+  would teach splices and rhythms that no recording has; a sound that begins and ends in silence is
+  what the model meets at the ends of real files.)
+- A mono file is copied to both channels of a stereo model.
+- A stereo file gives a mono model one of its channels, drawn at random: never a mix-down, which
+  cancels what is out of phase.
+- A file with more channels than the model gives a mono model one at random, a stereo model its
+  first two (front left and right in every common layout).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Protocol
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from saga_sr.audio_files import AudioIndex, resampled_length
+from saga_sr.errors import UserError
+from saga_sr.lowpass import Lowpass, LowpassOptions, apply_lowpass, draw_lowpass, field_lowpass
+from saga_sr.randomness import numpy_generator
+from saga_sr.rolloff import spectral_rolloff
+from saga_sr.text import read_transcript, text_for_clip
+
+Item = tuple[Tensor, dict[str, Any]]
+SPEED_MARGIN = 512  # samples read on both sides for the resampling filter of a speed change
+
+
+class Captions(Protocol):
+    """What the dataset asks of a caption table (`saga_sr.text.CaptionTable`)."""
+
+    def lookup(self, path: str, start_s: float, end_s: float) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """Changes to the HR clip before it is low-passed; by default none.
+
+    Attributes:
+        gain_db: uniform in +- this many dB; less where the clip would pass full scale.
+        flip_polarity: every second clip.
+        swap_channels: every second clip.
+        max_speed_change: tape speed between 1 / (1 + this) and 1 + this, log-uniform.
+        mix_probability: how often a second clip of the index is added. The text stays the first's.
+        mix_level_db: the second clip's gain is uniform from this to 0 dB.
+    """
+
+    gain_db: float = 0.0
+    flip_polarity: bool = False
+    swap_channels: bool = False
+    max_speed_change: float = 0.0
+    mix_probability: float = 0.0
+    mix_level_db: float = -15.0
+
+    def __post_init__(self) -> None:
+        if self.gain_db < 0 or self.max_speed_change < 0 or self.mix_level_db > 0:
+            raise UserError(
+                f"augmentation: gain_db {self.gain_db:g} and max_speed_change "
+                f"{self.max_speed_change:g} must be at least 0, mix_level_db "
+                f"{self.mix_level_db:g} at most 0"
+            )
+        if not 0 <= self.mix_probability <= 1:
+            raise UserError(
+                f"augmentation: mix_probability {self.mix_probability:g} is not in 0..1"
+            )
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A stretch of a file, counted in samples at the model's rate; it may start before the file."""
+
+    position: int  # in the index
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Crops of an index as clips in the model's format, with their text.
+
+    Attributes:
+        index: the files.
+        sample_size: samples per clip.
+        sample_rate: in Hz.
+        channels: 1 or 2.
+        use_caption: whether the prompt uses captions (`saga_sr.text.text_for_clip`).
+        captions: a caption table or None per folder of the index; None: no captions at all.
+    """
+
+    index: AudioIndex
+    sample_size: int
+    sample_rate: int = 44100
+    channels: int = 2
+    use_caption: bool = True
+    captions: Sequence[Captions | None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 2):
+            raise ValueError(f"{self.channels} channels: models have 1 or 2")
+        if self.captions is not None and len(self.captions) != len(self.index.folders):
+            raise ValueError("one caption table (or None) per folder is expected")
+
+    def draw_start(self, rng: np.random.Generator, position: int, length: int) -> Crop:
+        """A stretch of ``length`` samples of a file; a shorter file lies anywhere inside it."""
+        available = resampled_length(
+            int(self.index.frames[position]),
+            int(self.index.sample_rate[position]),
+            self.sample_rate,
+        )
+        room = available - length
+        start = int(rng.integers(abs(room) + 1))
+        return Crop(position, start if room >= 0 else -start, length)
+
+    def read(self, crop: Crop, rng: np.random.Generator) -> Tensor:
+        """Decode a crop: float32 [channels, crop.length]; ``rng`` draws a mono model's channel."""
+        audio = self.index.read(crop.position, crop.start, crop.length, self.sample_rate)
+        if audio.shape[0] == 1:
+            audio = np.repeat(audio, self.channels, axis=0)
+        elif self.channels == 1:
+            audio = audio[rng.integers(audio.shape[0])][None]
+        return torch.from_numpy(np.ascontiguousarray(audio[: self.channels]))
+
+    def text(self, crop: Crop) -> dict[str, Any]:
+        """Metadata ``transcript``, ``caption`` (None where there is none) and ``prompt``."""
+        transcript = read_transcript(self.index.path(crop.position))
+        caption = self._caption(crop)
+        prompt = text_for_clip(caption, transcript, self.use_caption)
+        return {"transcript": transcript, "caption": caption, "prompt": prompt}
+
+    def _caption(self, crop: Crop) -> str | None:
+        table = self.captions[self.index.folder_of[crop.position]] if self.captions else None
+        if table is None:
+            return None
+        start_s = max(crop.start, 0) / self.sample_rate
+        end_s = min(
+            (crop.start + crop.length) / self.sample_rate,
+            float(self.index.duration_s[crop.position]),
+        )
+        return table.lookup(self.index.relative_path(crop.position), start_s, end_s)
+
+    def metadata(self, crop: Crop, lowpass: Lowpass, lr_audio: Tensor) -> dict[str, Any]:
+        """The keys of the user's plan that every item has."""
+        return {
+            "lr_audio": lr_audio,
+            "audio_path": str(self.index.path(crop.position)),
+            "lr_cutoff_hz": lowpass.cutoff_hz,
+            "lr_passband_hz": lowpass.passband_hz(self.sample_rate),
+            **self.text(crop),
+            "seconds_start": 0.0,
+            "seconds_total": self.sample_size / self.sample_rate,
+        }
+
+
+class SAGASRDataset(Dataset[Item]):
+    """``dataset[draw]`` is (HR audio [C, T], metadata) of a position in the global sequence.
+
+    Args:
+        reader: where clips come from and what they look like.
+        seed: of everything random here.
+        lowpass: what the degradation is drawn from.
+        compute_rolloff: put ``rolloff_low`` and ``rolloff_high`` (Hz) into the metadata.
+        augment: changes to the HR clip; none by default.
+        overfit_clips: repeat so many fixed items, low-pass included, for ever; 0 is off. Whether a
+            model can memorise them is the first question of F0.
+
+    Metadata: ``lr_audio`` [C, T], ``audio_path``, ``lr_cutoff_hz``, ``lr_passband_hz``,
+    ``transcript``, ``caption``, ``prompt``, ``seconds_start`` (0), ``seconds_total``, ``draw``, and
+    with ``compute_rolloff`` ``rolloff_low`` and ``rolloff_high``.
+    """
+
+    def __init__(
+        self,
+        reader: ClipReader,
+        seed: int,
+        lowpass: LowpassOptions | None = None,
+        compute_rolloff: bool = False,
+        augment: AugmentOptions | None = None,
+        overfit_clips: int = 0,
+    ) -> None:
+        self.reader = reader
+        self.seed = seed
+        self.lowpass = lowpass or LowpassOptions()
+        self.compute_rolloff = compute_rolloff
+        self.augment = augment or AugmentOptions()
+        self.overfit_clips = overfit_clips
+
+    def __getitem__(self, draw: int) -> Item:
+        repeated = draw % self.overfit_clips if self.overfit_clips else draw
+        rng = numpy_generator("sample", self.seed, repeated)
+        crop, hr = self._draw_clip(rng)
+        hr = self._augment(hr, rng)
+        rolloff_high_hz = _rolloff_hz(hr, self.reader.sample_rate)
+        lr, lowpass = self._apply_lowpass_filter(hr, rng, rolloff_high_hz)
+        metadata = self.reader.metadata(crop, lowpass, lr) | {"draw": draw}
+        if self.compute_rolloff:
+            metadata["rolloff_low"] = _rolloff_hz(lr, self.reader.sample_rate)
+            metadata["rolloff_high"] = rolloff_high_hz
+        return hr, metadata
+
+    def _draw_clip(self, rng: np.random.Generator) -> tuple[Crop, Tensor]:
+        """A crop and its audio [C, sample_size], played at a drawn speed."""
+        size, change = self.reader.sample_size, self.augment.max_speed_change
+        position = self.reader.index.draw(rng)
+        if change == 0:
+            crop = self.reader.draw_start(rng, position, size)
+            return crop, self.reader.read(crop, rng)
+        speed = float(np.exp(rng.uniform(-1, 1) * np.log1p(change)))
+        crop = self.reader.draw_start(rng, position, ceil(size * speed))
+        wider = Crop(position, crop.start - SPEED_MARGIN, crop.length + 2 * SPEED_MARGIN)
+        audio = self.reader.read(wider, rng)
+        return crop, _change_speed(audio, speed, round(SPEED_MARGIN / speed), size)
+
+    def _augment(self, hr: Tensor, rng: np.random.Generator) -> Tensor:
+        """Mix, gain, polarity, channel swap, in this order; [C, T] -> [C, T]."""
+        options = self.augment
+        if options.mix_probability and rng.random() < options.mix_probability:
+            _, other = self._draw_clip(rng)
+            hr = hr + other * 10 ** (rng.uniform(options.mix_level_db, 0.0) / 20)
+            hr = hr / hr.abs().max().clamp(min=1.0)
+        if options.gain_db:
+            gain = 10 ** (rng.uniform(-options.gain_db, options.gain_db) / 20)
+            peak = float(hr.abs().max())
+            hr = hr * (min(gain, 1 / peak) if gain > 1 and peak > 0 else gain)
+        if options.flip_polarity and rng.random() < 0.5:
+            hr = -hr
+        if options.swap_channels and rng.random() < 0.5:
+            hr = hr.flip(0)
+        return hr
+
+    def _apply_lowpass_filter(
+        self, hr: Tensor, rng: np.random.Generator, rolloff_hz: float
+    ) -> tuple[Tensor, Lowpass]:
+        """Degrade [C, T] by a random low-pass below the clip's own roll-off."""
+        lowpass = draw_lowpass(rng, rolloff_hz, self.lowpass)
+        return apply_lowpass(hr, self.reader.sample_rate, lowpass), lowpass
+
+
+class FixedClips(Dataset[Item]):
+    """A fixed list of clips with one fixed low-pass: what validation measures on.
+
+    The clips take turns between the folders and are spread evenly over the paths of each, so that
+    subfolders (music, speech, effects) are all heard. The start of each is drawn from the seed.
+    Items are those of `SAGASRDataset`; their ``draw`` is the position in the list.
+
+    Args:
+        reader: where clips come from.
+        num_clips: how many; more than there are files means several clips of a file.
+        cutoff_hz: of `saga_sr.lowpass.field_lowpass`.
+        seed: of the starts.
+        compute_rolloff: put ``rolloff_low`` and ``rolloff_high`` into the metadata.
+    """
+
+    def __init__(
+        self,
+        reader: ClipReader,
+        num_clips: int,
+        cutoff_hz: float,
+        seed: int = 0,
+        compute_rolloff: bool = False,
+    ) -> None:
+        if num_clips < 1:
+            raise UserError(f"the number of fixed clips is {num_clips}; at least 1 is needed")
+        self.reader = reader
+        self.num_clips = num_clips
+        self.lowpass = field_lowpass(cutoff_hz)
+        self.seed = seed
+        self.compute_rolloff = compute_rolloff
+
+    def __len__(self) -> int:
+        return self.num_clips
+
+    def __getitem__(self, clip: int) -> Item:
+        if not 0 <= clip < self.num_clips:
+            raise IndexError(clip)
+        rng = numpy_generator("fixed clip", self.seed, clip)
+        crop = self.reader.draw_start(rng, self._position(clip), self.reader.sample_size)
+        hr = self.reader.read(crop, rng)
+        lr = apply_lowpass(hr, self.reader.sample_rate, self.lowpass)
+        metadata = self.reader.metadata(crop, self.lowpass, lr) | {"draw": clip}
+        if self.compute_rolloff:
+            metadata["rolloff_low"] = _rolloff_hz(lr, self.reader.sample_rate)
+            metadata["rolloff_high"] = _rolloff_hz(hr, self.reader.sample_rate)
+        return hr, metadata
+
+    def _position(self, clip: int) -> int:
+        """The file of a clip."""
+        turn, folder = divmod(clip, len(self.reader.index.folders))
+        turns = ceil((self.num_clips - folder) / len(self.reader.index.folders))
+        files = self.reader.index.files_of(folder)
+        return files[(2 * turn + 1) * len(files) // (2 * turns)]
+
+
+def _rolloff_hz(audio: Tensor, sample_rate: int) -> float:
+    return float(spectral_rolloff(audio[None], sample_rate)[0])
+
+
+def _change_speed(audio: Tensor, speed: float, lead: int, length: int) -> Tensor:
+    """Play [C, T] ``speed`` times as fast; keep ``length`` samples after the first ``lead``."""
+    played = soxr.resample(audio.numpy().T, speed * 44100, 44100, quality="HQ")
+    return torch.from_numpy(np.ascontiguousarray(played[lead : lead + length].T))
+
+
+class DrawSampler(Sampler[list[int]]):
+    """Deals out the endless sequence of draws: the ``batch_sampler`` of a training DataLoader.
+
+    Rank r of W takes draws start + r, start + r + W, ... in batches, so that after n batches the
+    ranks together have taken exactly draws start .. start + n W B - 1, each once. To resume, with
+    whatever world size, workers or batch size, start at the number of draws already taken.
+
+    Args:
+        batch_size: items per batch and rank.
+        start: the first draw.
+        rank, world_size: which share this process takes.
+    """
+
+    def __init__(self, batch_size: int, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        if batch_size < 1:
+            raise UserError(f"the batch size is {batch_size}; at least 1 is needed")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} of {world_size}")
+        self.batch_size = batch_size
+        self.start = start
+        self.rank = rank
+        self.world_size = world_size
+
+    @property
+    def draws_per_batch(self) -> int:
+        """How far one batch on every rank advances the global sequence."""
+        return self.batch_size * self.world_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self.start + self.rank
+        while True:
+            yield list(range(first, first + self.draws_per_batch, self.world_size))
+            first += self.draws_per_batch
+
+
+def collate(items: Sequence[Item]) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Items to (HR audio [B, C, T], list of their metadata)."""
+    hr, metadata = zip(*items, strict=True)
+    return torch.stack(hr), list(metadata)

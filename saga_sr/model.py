@@ -1,0 +1,319 @@
+"""The network of SAGA-SR: what the DiT is given, and the velocity that it answers.
+
+                LR latent --------concat on channels--------+
+      x_t -----------------------------------------> [x_t, z_l] --> DiT --> velocity
+      text tokens, (seconds tokens), roll-off token --cross-attention-->|
+      [roll-off + t, seconds + t] --prepended to the sequence---------->|
+
+`SAGASRModel.velocity` is the one place where conditions and their nulls become inputs of the
+network; training, validation, inference and evaluation all call it. The layers are
+stable-audio-tools' `DiffusionTransformer`, so its weights load; its forward (19 arguments, silent
+mask dropping, checkpointing always on) is written again below in the order of the picture.
+
+With ``global_cond_type: adaLN`` nothing is prepended: what would be, modulates every layer.
+
+Shapes: B items, D latent channels, L latent frames, N text tokens, E width of the DiT.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saga_sr.config import PROMPT_ID, ModelConfig
+from saga_sr.pretransform import create_pretransform
+from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit
+from saga_sr.sampler import Branch
+
+with contextlib.redirect_stdout(io.StringIO()):  # it prints that flash-attn is not installed
+    from stable_audio_tools.models import transformer as _sat_transformer
+    from stable_audio_tools.models.conditioners import NumberConditioner
+    from stable_audio_tools.models.dit import DiffusionTransformer
+
+# Importing stable-audio-tools makes torch.compile fail silently; a failed compilation must be seen.
+torch._dynamo.config.suppress_errors = False
+# With flash-attn installed it casts fp32 attention to fp16; torch's own attention has the same
+# kernels for half precision and keeps fp32 as it is.
+_sat_transformer.flash_attn_func = None
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a batch of B items is conditioned on; absent kinds are None.
+
+    Attributes:
+        lr_latent: [B, D, L], encoded low-resolution audio.
+        text: [B, N, T5 width], zero rows for padding; all zero where an item has no text.
+        rolloff_hz: [B, 2], f_l and f_h in Hz.
+    """
+
+    lr_latent: Tensor
+    text: Tensor | None = None
+    rolloff_hz: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.lr_latent.shape[0]
+
+    def _each(self, function: Any) -> "Conditioning":
+        values = {name: getattr(self, name) for name in ("lr_latent", "text", "rolloff_hz")}
+        return Conditioning(**{k: None if v is None else function(v) for k, v in values.items()})
+
+    def __getitem__(self, index: Any) -> "Conditioning":
+        """The items that a slice, an index list or a mask selects."""
+        return self._each(lambda value: value[index])
+
+    def repeated(self, times: int) -> "Conditioning":
+        """The whole batch, ``times`` times one after the other."""
+        return self._each(lambda value: value.repeat(times, *[1] * (value.ndim - 1)))
+
+    def to(self, device: torch.device | str) -> "Conditioning":
+        return self._each(lambda value: value.to(device))
+
+
+class SAGASRModel(nn.Module):
+    """Pretransform, DiT and conditioners of one model config.
+
+    Every stage has the same parameters, so that F0 starts F1 and F1 starts F2; those that the
+    stage of ``config`` does not use have ``requires_grad`` False. The T5 encoder is not part of the
+    model: the model takes text embeddings (`saga_sr.text.TextEncoder` makes them).
+
+    Args:
+        config: a validated model config.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.activation_checkpointing = False
+        diffusion = config.model.diffusion
+        self.pretransform = create_pretransform(config)
+        self.dit = DiffusionTransformer(
+            diffusion_objective=diffusion.diffusion_objective,
+            **diffusion.config.model_dump(mode="json"),
+        )
+        # A new prepended token must not disturb a pre-trained DiT, so it starts at zero.
+        nn.init.zeros_(self.dit.to_prepend_embed[-1].weight)
+        self.conditioners = _create_conditioners(config)
+        self.rolloff_conditioner = RolloffFourierConditioner(
+            embedding_dim_cross=diffusion.config.cond_token_dim,
+            embedding_dim_global=diffusion.config.embed_dim,
+            dropout_rate=0.1,
+        )
+        seconds = {"seconds_start": 0.0, "seconds_total": config.duration_s}
+        self._seconds = {name: seconds[name] for name in self.conditioners if name in seconds}
+        self._freeze_unused()
+
+    # --- audio and latents ----------------------------------------------------------------------
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """[B, C, T] in [-1, 1] -> latent [B, D, L] (the posterior mean for a VAE)."""
+        return self.pretransform.encode(audio)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latent [B, D, L] -> audio [B, C, T]."""
+        return self.pretransform.decode(latent)
+
+    # --- the velocity ---------------------------------------------------------------------------
+
+    def velocity(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        cond: Conditioning,
+        drop_lr: Tensor | None = None,
+        drop_text: Tensor | None = None,
+    ) -> Tensor:
+        """u(x_t, z_l, c) of eq. (4), with the LR latent or the text nulled where asked.
+
+        Args:
+            x_t: [B, D, L].
+            t: [B], 1 is noise and 0 is data.
+            cond: conditions of the B items; kinds that the config's stage does not have are None.
+            drop_lr: [B] bool, items whose LR latent is the null (``null_lr_value``).
+            drop_text: [B] bool, items whose text is the null (rows of zeros).
+
+        Returns:
+            [B, D, L], the predicted noise - data.
+        """
+        lr_latent, text = cond.lr_latent, cond.text
+        if drop_lr is not None:
+            null = self.config.model.diffusion.null_lr_value
+            lr_latent = lr_latent.masked_fill(drop_lr[:, None, None], null)
+        if drop_text is not None and text is not None:
+            text = text.masked_fill(drop_text[:, None, None], 0.0)
+        rolloff_cross, rolloff_global = self._rolloff(cond.rolloff_hz)
+        context = self._context(text, rolloff_cross, len(cond))
+        return self._dit_forward(x_t, t, lr_latent, context, rolloff_global)
+
+    def guided_velocity(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        cond: Conditioning,
+        terms: list[tuple[float, Branch]],
+        one_batch: bool = True,
+    ) -> Tensor:
+        """Eq. (4): the weighted sum of the branches ``terms`` (see `sampler.guidance_terms`).
+
+        Args:
+            x_t: [B, D, L].
+            t: [B].
+            cond: conditions of the B items.
+            terms: (coefficient, branch) pairs.
+            one_batch: evaluate all branches in one batch; False needs less memory.
+
+        Returns:
+            [B, D, L].
+        """
+        if not one_batch and len(terms) > 1:
+            parts = [self.guided_velocity(x_t, t, cond, [term]) for term in terms]
+            return torch.stack(parts).sum(dim=0)
+        size, count = len(cond), len(terms)
+        drop_lr = torch.tensor([not b.lr for _, b in terms], device=x_t.device)
+        drop_text = torch.tensor([not b.text for _, b in terms], device=x_t.device)
+        velocities = self.velocity(
+            x_t.repeat(count, 1, 1),
+            t.repeat(count),
+            cond.repeated(count),
+            drop_lr.repeat_interleave(size),
+            drop_text.repeat_interleave(size),
+        ).unflatten(0, (count, size))
+        weights = torch.tensor([c for c, _ in terms], device=x_t.device)
+        return (weights[:, None, None, None] * velocities.float()).sum(dim=0)
+
+    def _context(
+        self, text: Tensor | None, rolloff_cross: Tensor | None, size: int
+    ) -> Tensor | None:
+        """Cross-attention tokens [B, N, cond_token_dim]: the ids in their order, then roll-off."""
+        tokens = []
+        for name in self.config.model.diffusion.cross_attention_cond_ids:
+            if name != PROMPT_ID:
+                tokens.append(self._seconds_embedding(name, size).unsqueeze(1))
+                continue
+            if text is None:
+                raise ValueError("the config has a prompt condition: text embeddings are needed")
+            present = (text != 0).any(dim=-1, keepdim=True)  # rows of zeros stay zero: the null
+            tokens.append(self.conditioners[PROMPT_ID](text) * present)
+        if rolloff_cross is not None:
+            tokens.append(rolloff_cross)
+        return torch.cat(tokens, dim=1) if tokens else None
+
+    def _rolloff(self, rolloff_hz: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The roll-off's token [B, 1, cond_token_dim] and vector [B, E], where the stage has it."""
+        if not self.config.stage.rolloff:
+            return None, None
+        if rolloff_hz is None:
+            raise ValueError("the config computes the roll-off: rolloff_hz is needed")
+        return self.rolloff_conditioner(hz_to_unit(rolloff_hz, self.config.sample_rate))
+
+    def _seconds_embedding(self, name: str, size: int) -> Tensor:
+        """[size, cond_dim] of a seconds id: the same for every item, since every crop and every
+        window is one whole segment."""
+        conditioner = self.conditioners[name]
+        low, high = conditioner.min_val, conditioner.max_val
+        unit = (self._seconds[name] - low) / (high - low)
+        device = next(conditioner.parameters()).device
+        return conditioner.embedder(torch.full((1,), unit, device=device)).expand(size, -1)
+
+    def _build_rolloff_prepend(self, rolloff_global: Tensor, timestep: Tensor) -> Tensor:
+        """The prepended roll-off token [B, 1, E]: roll-off plus timestep embedding, projected."""
+        return self.dit.to_prepend_embed(rolloff_global + timestep).unsqueeze(1)
+
+    def _dit_forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        lr_latent: Tensor,
+        context: Tensor | None,
+        rolloff_global: Tensor | None,
+    ) -> Tensor:
+        dit = self.dit
+        timestep = dit.to_timestep_embed(dit.timestep_features(t.float()[:, None]))  # [B, E]
+        seconds = [
+            self._seconds_embedding(name, x_t.shape[0])
+            for name in self.config.model.diffusion.global_cond_ids
+        ]
+        global_token = timestep
+        if seconds:
+            global_token = timestep + dit.to_global_embed(torch.cat(seconds, dim=-1))
+        tokens = [global_token.unsqueeze(1)]  # [B, 1, E] each
+        if rolloff_global is not None:
+            tokens.insert(0, self._build_rolloff_prepend(rolloff_global, timestep))
+
+        modulated = self.config.model.diffusion.config.global_cond_type == "adaLN"
+        hidden = torch.cat([x_t, lr_latent], dim=1)
+        hidden = dit.preprocess_conv(hidden) + hidden
+        hidden = dit.transformer(
+            hidden.mT,  # [B, L, 2 D]
+            prepend_embeds=None if modulated else torch.cat(tokens, dim=1),
+            global_cond=torch.cat(tokens, dim=1).sum(dim=1) if modulated else None,
+            context=None if context is None else dit.to_cond_embed(context),
+            use_checkpointing=self.activation_checkpointing and self.training,
+        )
+        hidden = hidden[:, 0 if modulated else len(tokens) :].mT  # [B, D, L]
+        return dit.postprocess_conv(hidden) + hidden
+
+    # --- parameters -----------------------------------------------------------------------------
+
+    def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters that the stage trains."""
+        return ((n, p) for n, p in self.named_parameters() if p.requires_grad)
+
+    def _freeze_unused(self) -> None:
+        """Only what the stage's forward reaches has a gradient (DDP, Adam and EMA skip the rest)."""
+        diffusion, stage = self.config.model.diffusion, self.config.stage
+        self.rolloff_conditioner.requires_grad_(stage.rolloff)
+        self.dit.to_prepend_embed.requires_grad_(stage.rolloff)
+        used_ids = {*diffusion.cross_attention_cond_ids, *diffusion.global_cond_ids}
+        for name, conditioner in self.conditioners.items():
+            conditioner.requires_grad_(name in used_ids)
+        if diffusion.cross_attention_cond_ids or stage.rolloff:
+            return
+        self.dit.to_cond_embed.requires_grad_(False)
+        for layer in self.dit.transformer.layers:
+            layer.cross_attn.requires_grad_(False)
+            layer.cross_attend_norm.requires_grad_(False)
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> Path:
+        """Write ``config.json`` and ``model.safetensors``: all that `from_pretrained` needs."""
+        from saga_sr.weights import save_folder
+
+        return save_folder(self, Path(folder), dtype)
+
+    @classmethod
+    def from_pretrained(cls, folder_or_hub_id: Path | str) -> "SAGASRModel":
+        """Load an exported model in evaluation mode, in float32, on the CPU.
+
+        Args:
+            folder_or_hub_id: a folder that `save_pretrained` wrote, or ``owner/name`` of the hub.
+
+        Raises:
+            UserError: nothing usable is there, or the weights do not fit the config.
+        """
+        from saga_sr.weights import load_folder
+
+        return load_folder(folder_or_hub_id)
+
+
+def _create_conditioners(config: ModelConfig) -> nn.ModuleDict:
+    """Number embedders and the text projection, with stable-audio-tools' parameter names."""
+    cond_dim = config.model.conditioning.cond_dim
+    conditioners = nn.ModuleDict()
+    for entry in config.model.conditioning.configs:
+        if entry.type == "number":
+            conditioners[entry.id] = NumberConditioner(
+                cond_dim, entry.config.min_val, entry.config.max_val
+            )
+        else:
+            same = entry.config.dim == cond_dim
+            conditioners[entry.id] = nn.Identity() if same else nn.Linear(entry.config.dim, cond_dim)
+    return conditioners
+
+

@@ -1,0 +1,192 @@
+"""Audio to latents and back: where the flow lives.
+
+Two pretransforms share one interface. `AutoencoderPretransform` is the adapter to
+stable-audio-tools' VAE. `MDCTPretransform` needs no weights: a modified discrete cosine transform,
+orthonormal and perfectly reconstructing, whose coefficients are companded (sign(x) |x|^p) and
+scaled per band, so that the flow sees roughly unit variance in every channel.
+
+The MDCT of a segment of L x hop samples has exactly L frames, as the model needs. It is computed as
+a lapped transform: a rotation ("butterfly") across each boundary between blocks, then a DCT-IV of
+each block. The first and last edge are left unrotated, which makes the whole map square and
+orthonormal, edges included:
+
+      block 0        block 1        block 2
+    |..........><..........><..........|      >< : rotation over hop/2 samples on either side
+    |  DCT-IV   |   DCT-IV   |  DCT-IV  |
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from saga_sr.config import AutoencoderPretransformSection, MDCTConfig, ModelConfig
+
+
+class Pretransform(nn.Module, ABC):
+    """Frozen map between audio [B, C, T] in [-1, 1] and latents [B, D, L], T = L x ratio.
+
+    Attributes:
+        channels: audio channels C.
+        latent_dim: latent channels D.
+        downsampling_ratio: samples per latent frame.
+        margin_frames: how many neighbouring latent frames on either side a decoded frame depends
+            on; decoding in chunks with this margin equals decoding at once.
+        needs_weights: whether it is meaningless without trained weights.
+    """
+
+    channels: int
+    latent_dim: int
+    downsampling_ratio: int
+    margin_frames: int
+    needs_weights: bool
+
+    @abstractmethod
+    def encode(self, audio: Tensor) -> Tensor:
+        """[B, C, T] -> [B, D, T // downsampling_ratio]; deterministic."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor) -> Tensor:
+        """[B, D, L] -> [B, C, L * downsampling_ratio]; deterministic."""
+
+
+def create_pretransform(config: ModelConfig) -> Pretransform:
+    """The pretransform that a model config names, frozen, in evaluation mode."""
+    section = config.model.pretransform
+    if isinstance(section, AutoencoderPretransformSection):
+        pretransform: Pretransform = AutoencoderPretransform(section, config.sample_rate)
+    else:
+        pretransform = MDCTPretransform(section.config, config.sample_rate)
+    return pretransform.eval().requires_grad_(False)
+
+
+class MDCTPretransform(Pretransform):
+    """Companded and band-scaled MDCT of every audio channel; see the module's picture.
+
+    Args:
+        config: hop, channels, companding power, band scales.
+        sample_rate: places ``band_hz`` on the bins.
+    """
+
+    margin_frames = 1
+    needs_weights = False
+    basis: Tensor
+    cosine: Tensor
+    sine: Tensor
+    band_std: Tensor
+
+    def __init__(self, config: MDCTConfig, sample_rate: int) -> None:
+        super().__init__()
+        self.hop = self.downsampling_ratio = config.hop
+        self.channels = config.channels
+        self.latent_dim = config.hop * config.channels
+        self.power = config.power
+        n = torch.arange(config.hop, dtype=torch.float64) + 0.5
+        basis = torch.cos(math.pi / config.hop * n[:, None] * n[None, :])
+        angle = math.pi / 4 * (1 + n[: config.hop // 2] / (config.hop / 2))  # of the sine window
+        bin_hz = n.numpy() * sample_rate / 2 / config.hop
+        band_std = np.interp(bin_hz, config.band_hz, config.band_std)
+        # Functions of the config, hence not part of the weights.
+        self._constant("basis", basis * math.sqrt(2 / config.hop))
+        self._constant("cosine", angle.sin())
+        self._constant("sine", angle.cos())
+        self._constant("band_std", torch.from_numpy(band_std)[:, None])
+
+    def _constant(self, name: str, value: Tensor) -> None:
+        self.register_buffer(name, value.float(), persistent=False)
+
+    def encode(self, audio: Tensor) -> Tensor:
+        batch, channels, length = audio.shape
+        blocks = audio.reshape(batch * channels, length // self.hop, self.hop)
+        spectrum = self._rotate(blocks, self.sine) @ self.basis  # [B*C, L, hop]
+        spectrum = spectrum.sign() * spectrum.abs() ** self.power
+        latent = spectrum.mT / self.band_std  # [B*C, hop, L]
+        return latent.reshape(batch, self.latent_dim, -1)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        batch, _, frames = latent.shape
+        spectrum = latent.reshape(batch * self.channels, self.hop, frames) * self.band_std
+        spectrum = spectrum.sign() * spectrum.abs() ** (1 / self.power)
+        blocks = self._rotate(spectrum.mT @ self.basis, -self.sine)
+        return blocks.reshape(batch, self.channels, frames * self.hop)
+
+    def _rotate(self, blocks: Tensor, sine: Tensor) -> Tensor:
+        """Rotate sample pairs mirrored at each inner boundary; ``-sine`` undoes ``sine``.
+
+        The DCT-IV continues a block evenly at its left edge and oddly at its right edge, so the
+        right half of a block takes its mirror image with a minus sign, the left half with a plus.
+        """
+        half = self.hop // 2
+        right = blocks[:, :-1, half:].flip(-1)  # ends of blocks 0..L-2, outwards from the boundary
+        left = blocks[:, 1:, :half]  # starts of blocks 1..L-1, outwards from the boundary
+        rotated_right = self.cosine * right - sine * left
+        rotated_left = self.cosine * left + sine * right
+        first, last = blocks[:, :1, :half], blocks[:, -1:, half:]
+        starts = torch.cat([first, rotated_left], dim=1)
+        ends = torch.cat([rotated_right.flip(-1), last], dim=1)
+        return torch.cat([starts, ends], dim=-1)
+
+
+class AutoencoderPretransform(Pretransform):
+    """stable-audio-tools' VAE (the only place that knows it).
+
+    `encode` returns the posterior mean over ``scale``: stable-audio-tools' own encode draws from
+    the posterior with ambient noise, so that two encodings of one clip differ.
+
+    Args:
+        section: the ``pretransform`` section of a model config.
+        sample_rate: in Hz.
+    """
+
+    needs_weights = True
+
+    def __init__(self, section: AutoencoderPretransformSection, sample_rate: int) -> None:
+        super().__init__()
+        from stable_audio_tools.models.autoencoders import create_autoencoder_from_config
+
+        config = section.config
+        self.channels = config.io_channels
+        self.latent_dim = config.latent_dim
+        self.downsampling_ratio = config.downsampling_ratio
+        self.scale = section.scale
+        self.iterate_batch = section.iterate_batch
+        self.margin_frames = _decoder_margin(config.decoder.config.strides)
+        raw: dict[str, Any] = config.model_dump(mode="json")
+        self.model = create_autoencoder_from_config({"sample_rate": sample_rate, "model": raw})
+
+    def encode(self, audio: Tensor) -> Tensor:
+        statistics = self._mapped(self.model.encoder, audio)
+        mean, _scale = statistics.chunk(2, dim=1)
+        return mean / self.scale
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self._mapped(self.model.decoder, latent * self.scale)
+
+    def _mapped(self, network: nn.Module, batch: Tensor) -> Tensor:
+        """``network(batch)``, item by item where the config asks for little memory."""
+        if not self.iterate_batch:
+            return network(batch)
+        return torch.cat([network(item) for item in batch.split(1)])
+
+    def fold_weight_norm(self) -> None:
+        """Replace weight_g, weight_v by their product: frozen weights need no renorm per call."""
+        for module in self.model.modules():
+            if hasattr(module, "weight_g"):
+                nn.utils.remove_weight_norm(module)
+
+
+def _decoder_margin(strides: tuple[int, ...]) -> int:
+    """Latent frames on either side that a decoded sample depends on (Oobleck decoder).
+
+    Counted from the input on: conv 7; then per block a transposed conv of kernel 2 x stride and
+    three residual units (conv 7 with dilations 1, 3, 9); conv 7 at the end.
+    """
+    frames, samples_per_frame = 3.0, 1
+    for stride in reversed(strides):
+        samples_per_frame *= stride
+        frames += (stride + 3 * (1 + 3 + 9)) / samples_per_frame
+    frames += 3 / samples_per_frame
+    return math.ceil(frames) + 1

@@ -1,0 +1,293 @@
+"""The output folder of a training run: alone, it reproduces the run.
+
+    config.json        resolved model config (what --model_config and the flags came to)
+    options.json       every flag
+    environment.json   package versions, Python, platform, git commit
+    metrics.csv        step, metric, value: one line per logged number
+    tensorboard/       the same as curves, with pictures
+    checkpoints/       step=00001000.ckpt ...; written whole or not at all
+    samples/           WAVs and spectrograms of validation clips
+    export/            config.json + model.safetensors (EMA weights)
+"""
+
+import csv
+import pickle
+import platform
+import subprocess
+import sys
+import zipfile
+from argparse import Namespace
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
+
+from saga_sr.config import ModelConfig
+from saga_sr.errors import UserError
+from saga_sr.files import atomic_path, write_json_atomic
+from saga_sr.weights import differences
+
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "lightning",
+    "stable-audio-tools",
+    "transformers",
+    "numpy",
+    "scipy",
+    "soundfile",
+    "soxr",
+)
+# What may change when a run is resumed: how it is computed and observed, not what is computed.
+FREE_ON_RESUME = {
+    "accelerator",
+    "allow_random_pretransform",
+    "checkpoint",
+    "checkpoint_every_n_steps",
+    "detect_anomaly",
+    "devices",
+    "export_only",
+    "keep_checkpoints",
+    "logger",
+    "max_steps",
+    "num_nodes",
+    "num_workers",
+    "output_dir",
+    "strategy",
+    "train_dir",  # the files themselves are compared, see `data_fingerprint`
+}
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions and commit, as JSON values."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return {
+        "command": sys.argv,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "packages": versions,
+        "git": _git_state(),
+    }
+
+
+def _git_state() -> dict[str, Any]:
+    """Commit of the code and whether it was changed since; empty outside a git checkout."""
+    here = Path(__file__).parent
+    try:
+        run = [
+            subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True)
+            for args in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": run[0].stdout.strip(), "uncommitted_changes": bool(run[1].stdout.strip())}
+
+
+def plain_options(options: Namespace) -> dict[str, Any]:
+    """The flags as JSON values."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: plain(value) for name, value in sorted(vars(options).items())}
+
+
+@rank_zero_only
+def write_records(folder: Path, options: Namespace, config: ModelConfig) -> None:
+    """Write config.json, options.json and environment.json."""
+    write_json_atomic(folder / "config.json", config.model_dump(mode="json"))
+    write_json_atomic(folder / "options.json", plain_options(options))
+    write_json_atomic(folder / "environment.json", describe_environment())
+
+
+# --- checkpoints --------------------------------------------------------------------------------
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints appear whole or not at all, and are read without running a pickle."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        with atomic_path(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(path)
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """Load a training checkpoint on the CPU.
+
+    Raises:
+        UserError: missing, truncated, corrupt, no training checkpoint, or not only data.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"--checkpoint {path}: no such file") from error
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower():
+            raise UserError(f"--checkpoint {path}: refused, it holds more than data") from error
+        raise UserError(f"--checkpoint {path}: truncated or corrupt") from error
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"--checkpoint {path}: truncated or corrupt ({reason})") from error
+    if not isinstance(checkpoint, dict) or "saga_sr" not in checkpoint:
+        raise UserError(f"--checkpoint {path}: not a checkpoint of train_saga_sr.py")
+    return checkpoint
+
+
+def checkpoint_folder(output_dir: Path) -> Path:
+    return output_dir / "checkpoints"
+
+
+def is_whole(path: Path) -> bool:
+    """Whether every record of a checkpoint file still has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def find_checkpoint(requested: str | None, output_dir: Path) -> Path | None:
+    """The checkpoint to resume from: a path, or for ``last`` the newest whole one of the run.
+
+    A truncated or corrupt file is named, and the one before it is used. Returns None where nothing
+    was requested, or ``last`` finds nothing yet (which is said).
+    """
+    if requested is None:
+        return None
+    if requested != "last":
+        return Path(requested)
+    found = sorted(checkpoint_folder(output_dir).glob("step=*.ckpt"), reverse=True)
+    for path in found:
+        if is_whole(path):
+            print(f"--checkpoint last: resuming from {path}")
+            return path
+        print(f"--checkpoint last: {path} is truncated or corrupt; trying the one before")
+    if found:
+        raise UserError(f"--checkpoint last: no whole checkpoint in {checkpoint_folder(output_dir)}")
+    print(f"--checkpoint last: none in {checkpoint_folder(output_dir)} yet; starting fresh")
+    return None
+
+
+def refuse_changes(stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Compare what a checkpoint was made with to what it is resumed with.
+
+    Args:
+        stored: ``options``, ``config``, ``global_batch`` and ``data`` of the checkpoint.
+        current: the same of this run.
+
+    Raises:
+        UserError: lists each difference that would change what is computed.
+    """
+    problems = []
+    if stored["global_batch"] != current["global_batch"]:
+        problems.append(
+            "clips per optimiser step (batch_size x accumulate_grad_batches x processes): "
+            f"{stored['global_batch']} -> {current['global_batch']}"
+        )
+    if stored["data"] != current["data"]:
+        problems.append("the files of --train_dir are not the same (names, order or lengths)")
+    free = FREE_ON_RESUME | {"batch_size", "accumulate_grad_batches"}
+    for path, line in differences(stored["options"], current["options"]):
+        name = path.split(".")[0]
+        if name not in free and not name.startswith("val_"):
+            problems.append(f"--{line}")
+    for path, line in differences(stored["config"], current["config"]):
+        if not path.startswith("sampling"):
+            problems.append(line)
+    if problems:
+        raise UserError.listing("--checkpoint: this run differs from the one to resume", problems)
+
+
+# --- metrics ------------------------------------------------------------------------------------
+
+
+class MetricsCSV(Logger):
+    """Appends ``step,metric,value`` lines to one CSV file.
+
+    A resumed run drops the lines after the step that it resumes from, and goes on. (Lightning's
+    CSVLogger deletes the file of an earlier run in the same folder.)
+    """
+
+    def __init__(self, path: Path, first_step: int = 0) -> None:
+        super().__init__()
+        self.path = path
+        self._rows: list[tuple[int, str, str]] = []
+        self._keep_until(first_step)
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "MetricsCSV":
+        return self
+
+    @rank_zero_only
+    def _keep_until(self, step: int) -> None:
+        rows = [row for row in read_metrics(self.path) if row[0] < step]
+        with (
+            atomic_path(self.path) as temporary,
+            open(temporary, "w", encoding="utf-8", newline="") as file,
+        ):
+            csv.writer(file).writerows([("step", "metric", "value"), *rows])
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Flags and config have files of their own."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._rows += [
+            (step or 0, name, f"{float(value):.7g}")
+            for name, value in metrics.items()
+            if name != "epoch"
+        ]
+        if len(self._rows) >= 64:
+            self.save()
+
+    @rank_zero_only
+    def save(self) -> None:
+        with open(self.path, "a", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(self._rows)
+        self._rows.clear()
+
+    def finalize(self, status: str) -> None:
+        self.save()
+
+
+def read_metrics(path: Path) -> list[tuple[int, str, float]]:
+    """Rows (step, metric, value) of a ``metrics.csv``; a line cut short by a kill is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    with open(path, encoding="utf-8", newline="") as file:
+        for row in csv.reader(file):
+            try:
+                step, metric, value = row
+                rows.append((int(step), metric, float(value)))
+            except ValueError:
+                continue
+    return rows

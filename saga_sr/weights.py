@@ -1,0 +1,337 @@
+"""Weights in and out of a model: exported folders, Stable Audio Open, the VAE alone.
+
+Only safetensors and ``torch.load(weights_only=True)`` are used: no pickle of a stranger runs here.
+Whatever does not fit is said; nothing is skipped in silence.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from saga_sr.config import ModelConfig, load_model_config
+from saga_sr.errors import UserError
+from saga_sr.files import atomic_path, write_json_atomic
+from saga_sr.pretransform import AutoencoderPretransform
+
+if TYPE_CHECKING:
+    from saga_sr.model import SAGASRModel
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+HUB_FILES = (CONFIG_NAME, WEIGHTS_NAME)
+
+# Stable Audio Open's names -> ours. Its T5 is not in its checkpoints.
+_STABLE_AUDIO_PREFIXES = {
+    "model.model.": "dit.",
+    "conditioner.conditioners.prompt.proj_out.": "conditioners.prompt.",
+    "conditioner.conditioners.": "conditioners.",
+    "pretransform.model.": "pretransform.model.",
+}
+# Input layers of the DiT that see the LR latent on extra channels.
+_WIDENED = ("dit.preprocess_conv.weight", "dit.transformer.project_in.weight")
+
+
+# --- exported folders ---------------------------------------------------------------------------
+
+
+def save_folder(model: "SAGASRModel", folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """Write ``config.json`` and ``model.safetensors`` into ``folder``; returns the folder."""
+    tensors = {
+        name: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
+        for name, value in model.state_dict().items()
+    }
+    with atomic_path(folder / WEIGHTS_NAME) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_json_atomic(folder / CONFIG_NAME, model.config.model_dump(mode="json"))
+    return folder
+
+
+def load_folder(folder_or_hub_id: Path | str) -> "SAGASRModel":
+    """See `SAGASRModel.from_pretrained`."""
+    from saga_sr.model import SAGASRModel
+
+    folder = _local_folder(folder_or_hub_id, HUB_FILES)
+    for name in HUB_FILES:
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder}: not an exported model: {name} is missing (an export holds "
+                f"{' and '.join(HUB_FILES)})"
+            )
+    model = SAGASRModel(load_model_config(folder / CONFIG_NAME))
+    fold_weight_norm(model)
+    tensors = {name: value.float() for name, value in read_tensors(folder / WEIGHTS_NAME).items()}
+    load_exactly(model, tensors, origin=str(folder / WEIGHTS_NAME))
+    return model.eval()
+
+
+def fold_weight_norm(model: "SAGASRModel") -> None:
+    """Fold the frozen VAE's weight norm, if it has one (see `AutoencoderPretransform`)."""
+    if isinstance(model.pretransform, AutoencoderPretransform):
+        model.pretransform.fold_weight_norm()
+
+
+def _local_folder(folder_or_hub_id: Path | str, patterns: tuple[str, ...]) -> Path:
+    """A local folder as it is, or the files ``patterns`` of a hub repository ``owner/name``."""
+    path = Path(folder_or_hub_id)
+    if path.is_dir():
+        return path
+    name = str(folder_or_hub_id)
+    if path.exists() or path.is_absolute() or name.startswith(".") or name.count("/") != 1:
+        raise UserError(f"{name}: neither a folder nor a hub repository (owner/name)")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{name}: no such folder here, and the hub repository cannot be fetched ({reason}). "
+            f"Download {', '.join(patterns)} by hand and pass their folder"
+        ) from error
+
+
+# --- reading and fitting tensors ----------------------------------------------------------------
+
+
+def read_tensors(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a .ckpt/.pt (its ``state_dict`` where it has one).
+
+    Raises:
+        UserError: missing, truncated, or holding anything but plain tensors.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: truncated or corrupt ({reason})") from error
+    except Exception as error:  # pickle.UnpicklingError and what a hostile pickle provokes
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: refused, it holds more than plain tensors ({reason})") from error
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if state is None or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: holds no state_dict of tensors")
+    return state
+
+
+def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Load all of ``tensors`` into all of ``module``; any difference is an error that lists it."""
+    own = module.state_dict()
+    problems = [f"missing {name}" for name in own if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in own]
+    problems += [
+        f"{name} has shape {list(tensors[name].shape)}, the config makes {list(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    if problems:
+        more = [f"... and {len(problems) - 12} more"] if len(problems) > 12 else []
+        raise UserError.listing(f"{origin}: not the weights of this config", problems[:12] + more)
+    module.load_state_dict(dict(tensors))
+
+
+@dataclass
+class LoadReport:
+    """What became of the tensors of a checkpoint."""
+
+    origin: str
+    loaded: list[str] = field(default_factory=list)
+    widened: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.origin}: {len(self.loaded)} tensors loaded"]
+        for kind in ("widened", "missing", "unexpected", "mismatched"):
+            names = getattr(self, kind)
+            if names:
+                shown = ", ".join(_families(names))
+                lines.append(f"  {kind} ({len(names)}): {shown}")
+        return "\n".join(lines)
+
+
+def _families(names: list[str], depth: int = 3) -> list[str]:
+    """Tensor names by their first ``depth`` parts, with counts, so that a report stays readable."""
+    counts: dict[str, int] = {}
+    for name in names:
+        family = ".".join(name.split(".")[:depth])
+        counts[family] = counts.get(family, 0) + 1
+    return [f if n == 1 else f"{f}.* x{n}" for f, n in counts.items()]
+
+
+def _load_what_fits(
+    model: nn.Module, tensors: Mapping[str, Tensor], expected: Callable[[str], bool], origin: str
+) -> LoadReport:
+    """Copy tensors whose name and shape agree, widening the DiT's input layers; report the rest."""
+    report, own = LoadReport(origin), model.state_dict()
+    for name, value in tensors.items():
+        if name not in own:
+            report.unexpected.append(name)
+        elif value.shape == own[name].shape:
+            own[name].copy_(value)
+            report.loaded.append(name)
+        elif name in _WIDENED and _is_narrower(value, own[name]):
+            _widen_(own[name], value)
+            report.widened.append(name)
+        else:
+            shapes = f"{list(value.shape)} for {list(own[name].shape)}"
+            report.mismatched.append(f"{name} {shapes}")
+    report.missing = [name for name in own if name not in tensors and expected(name)]
+    return report
+
+
+def _is_narrower(value: Tensor, target: Tensor) -> bool:
+    return value.ndim == target.ndim and all(
+        a <= b for a, b in zip(value.shape, target.shape, strict=True)
+    )
+
+
+def _widen_(target: Tensor, value: Tensor) -> None:
+    """Put ``value`` in the corner of ``target`` and zeros elsewhere: new channels have no effect."""
+    target.zero_()
+    target[tuple(slice(0, size) for size in value.shape)] = value
+
+
+# --- Stable Audio Open --------------------------------------------------------------------------
+
+
+def load_stable_audio(model: "SAGASRModel", path_or_hub_id: Path | str) -> LoadReport:
+    """Start from Stable Audio Open: VAE, number and text conditioners, and the widened DiT.
+
+    The DiT's input layers get zeros for the LR latent's channels, so the widened DiT computes what
+    the original does for any LR latent (and the same other inputs).
+
+    Raises:
+        UserError: unreadable, or nothing of it fits the config's DiT.
+    """
+    tensors = _renamed(read_tensors(_checkpoint_file(path_or_hub_id)))
+    if isinstance(model.pretransform, AutoencoderPretransform):
+        _restore_weight_norm_names(model, tensors)
+    report = _load_what_fits(model, tensors, lambda name: True, str(path_or_hub_id))
+    if not any(name.startswith("dit.") for name in report.loaded):
+        raise UserError(f"--pretrained_ckpt {path_or_hub_id}: none of it fits the DiT\n{report}")
+    if report.mismatched:
+        raise UserError.listing(
+            f"--pretrained_ckpt {path_or_hub_id}: made for other dimensions", report.mismatched[:12]
+        )
+    return report
+
+
+def load_pretransform(model: "SAGASRModel", path: Path | str) -> LoadReport:
+    """Load the VAE alone, from its own checkpoint or from a whole Stable Audio Open file.
+
+    Raises:
+        UserError: unreadable, or not exactly this VAE.
+    """
+    if not isinstance(model.pretransform, AutoencoderPretransform):
+        raise UserError("--pretransform_ckpt: the config's pretransform has no weights")
+    tensors = read_tensors(_checkpoint_file(path))
+    for prefix in ("pretransform.model.", "autoencoder.", "model."):
+        inner = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+        if inner:
+            tensors = inner
+            break
+    # Training checkpoints of an autoencoder also hold its discriminator and its losses.
+    parts = ("encoder.", "decoder.", "bottleneck.")
+    tensors = {name: value.float() for name, value in tensors.items() if name.startswith(parts)}
+    network = model.pretransform.model
+    if not any(name.endswith("weight_g") for name in tensors):
+        fold_weight_norm(model)
+    load_exactly(network, tensors, origin=f"--pretransform_ckpt {path}")
+    return LoadReport(str(path), loaded=list(tensors))
+
+
+def _restore_weight_norm_names(model: "SAGASRModel", tensors: dict[str, Tensor]) -> None:
+    """Match the VAE's form to the checkpoint's: some store weight_g and weight_v, some the product."""
+    ours = [name for name in tensors if name.startswith("pretransform.model.")]
+    if ours and not any(name.endswith("weight_g") for name in ours):
+        fold_weight_norm(model)
+
+
+def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stable Audio Open's names as ours; names of no known part keep theirs and are reported."""
+    result = {}
+    for name, value in tensors.items():
+        name = name.removeprefix("diffusion.")  # a training checkpoint that was not unwrapped
+        for theirs, ours in _STABLE_AUDIO_PREFIXES.items():
+            if name.startswith(theirs):
+                name = ours + name.removeprefix(theirs)
+                break
+        result[name] = value
+    return result
+
+
+def _checkpoint_file(path_or_hub_id: Path | str) -> Path:
+    """A local checkpoint file, or the one of a folder or hub repository."""
+    path = Path(path_or_hub_id)
+    if path.is_file():
+        return path
+    patterns = ("model.safetensors", "model.ckpt")
+    folder = _local_folder(path_or_hub_id, patterns)
+    for name in patterns:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder}: no {' or '.join(patterns)} in it")
+
+
+# --- an earlier stage ---------------------------------------------------------------------------
+
+
+def load_stage(model: "SAGASRModel", folder_or_hub_id: Path | str) -> LoadReport:
+    """Start from the exported weights of an earlier stage (F0 for F1, F1 for F2).
+
+    Raises:
+        UserError: the folder's architecture is another one; the differing keys are listed.
+    """
+    earlier = load_folder(folder_or_hub_id)
+    differences = architecture_differences(earlier.config, model.config)
+    if differences:
+        heading = f"--init_from {folder_or_hub_id}: another architecture"
+        raise UserError.listing(heading, differences)
+    fold_weight_norm(model)
+    load_exactly(model, earlier.state_dict(), origin=f"--init_from {folder_or_hub_id}")
+    return LoadReport(str(folder_or_hub_id), loaded=list(earlier.state_dict()))
+
+
+def architecture_differences(old: ModelConfig, new: ModelConfig) -> list[str]:
+    """Differences of two configs that change the meaning of the weights, not the stage."""
+    ignored = {
+        "model.diffusion.cross_attention_cond_ids",
+        "model.diffusion.compute_rolloff",
+        "sample_size",
+    }
+    sections = ("sample_rate", "audio_channels", "sample_size", "model")
+    return [
+        line
+        for path, line in differences(
+            {k: old.model_dump(mode="json")[k] for k in sections},
+            {k: new.model_dump(mode="json")[k] for k in sections},
+        )
+        if path not in ignored
+    ]
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[tuple[str, str]]:
+    """(dotted path, ``path: old -> new``) of every leaf that differs between two JSON values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in sorted({*old, *new}):
+            inner = f"{path}.{key}" if path else key
+            found += differences(old.get(key), new.get(key), inner)
+        return found
+    if old == new:
+        return []
+    return [(path, f"{path}: {json.dumps(old)} -> {json.dumps(new)}")]

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from math import gcd
 from pathlib import Path
 from typing import ClassVar
@@ -73,7 +74,7 @@ def read_header(path: Path | str | bytes) -> AudioHeader:
     try:
         if os.path.getsize(path) == 0:
             return AudioHeader(problem="the file is empty (0 bytes)")
-        with soundfile.SoundFile(path) as file:
+        with _open(path) as file:
             if file.frames <= 0:
                 return AudioHeader(problem="it holds no samples")
             file.seek(file.frames - 1)
@@ -138,7 +139,7 @@ def _with_retries(path: Path | str, read: Callable[[], np.ndarray]) -> np.ndarra
 def _read_crop_once(
     path: Path | str, start: int, length: int, sample_rate: int, expected: AudioHeader | None
 ) -> np.ndarray:
-    with soundfile.SoundFile(path) as file:
+    with _open(path) as file:
         header = AudioHeader(file.frames, file.samplerate, file.channels)
         if expected is not None and header != expected:
             raise UserError(f"{path}: it has changed since it was indexed ({expected} -> {header})")
@@ -153,6 +154,11 @@ def _read_crop_once(
     offset = max(-lead, 0)
     crop[:, offset : offset + len(usable)] = usable.T
     return crop
+
+
+def _open(path: Path | str | bytes) -> soundfile.SoundFile:
+    """Soundfile cannot open a name that is not UTF-8 unless it is given as bytes."""
+    return soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else os.fsdecode(path))
 
 
 def _source_span(
@@ -220,8 +226,8 @@ class PackedNames:
         return self.blob[begin : self.ends[position]].tobytes()
 
     def unpack(self) -> list[bytes]:
-        data, ends = self.blob.tobytes(), self.ends.tolist()
-        return [data[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+        data, borders = self.blob.tobytes(), [0, *self.ends.tolist()]
+        return [data[begin:end] for begin, end in pairwise(borders)]
 
 
 @dataclass
@@ -515,8 +521,8 @@ class AudioIndex:
     def measure_bandwidth(self, positions: Iterable[int], progress: bool = True) -> None:
         """Fill ``bandwidth_hz`` of these files, once: what is measured is cached with the headers.
 
-        A file's bandwidth is the highest end of the spectrum in three crops of 1.5 s, at its own
-        sample rate.
+        A file's bandwidth is where the common spectrum of three crops of 1.5 s ends, at its own
+        sample rate (`saga_sr.metrics.spectrum_end_hz`).
         """
         todo = [one for one in positions if np.isnan(self.bandwidth_hz[one])]
         if not todo:
@@ -629,12 +635,11 @@ def _bandwidth_hz(path: Path, header: AudioHeader) -> float:
     from saga_sr.metrics import spectrum_end_hz
 
     length = min(header.frames, round(BANDWIDTH_CROP_S * header.sample_rate))
-    ends = []
-    for share in (0.5, 1 / 6, 5 / 6):
-        start = round(share * (header.frames - length))
-        crop = read_crop(path, start, length, header.sample_rate, header)
-        ends.append(spectrum_end_hz(torch.from_numpy(crop), header.sample_rate))
-    return max(ends)
+    crops = [
+        read_crop(path, round(share * (header.frames - length)), length, header.sample_rate, header)
+        for share in (1 / 6, 1 / 2, 5 / 6)
+    ]
+    return spectrum_end_hz(torch.from_numpy(np.concatenate(crops)), header.sample_rate)
 
 
 def _hours(seconds: float) -> str:

@@ -1,0 +1,574 @@
+"""How far a restored clip is from the truth, measured so that other people can compare.
+
+Published LSD figures differ because everybody measures another thing: another window, floor,
+mix-down and band. Here each definition has a name (`LSD_DEFINITIONS`). Our own, "saga", is
+symmetric, gives silence 0 and does not notice 16-bit rounding.
+
+LSD likes a blurred constant better than an independent draw from the truth's own distribution, so
+it never stands alone: `high_band_error_db` asks when and where energy appears above the cutoff,
+`seam_step_db` whether the joint can be heard, `si_sdr` whether the kept band was kept, and
+`frechet_distance` compares whole sets. `spectrum_end_hz` says up to where a truth may be measured
+at all: many sources are lossy and hold nothing above 16 kHz. docs/metrics.md shows each pitfall.
+
+Shapes: `est` (estimate) and `ref` (truth) are [B, C, T] in [-1, 1] of one rate; results are [B].
+Everything is computed in float32, autocast or not, or in float64 when both inputs are float64. A
+band limit is one number or a tensor [B] in Hz. 0 dBFS is a mean square of 1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from math import ceil, log2
+from typing import Concatenate, ParamSpec
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saga_sr.errors import UserError
+
+P = ParamSpec("P")
+Metric = Callable[Concatenate[Tensor, Tensor, P], Tensor]
+Hertz = float | Tensor
+
+N_FFT = 2048
+HOP = 512
+BAND_FLOOR_DBFS = -105.0  # about 16-bit rounding noise in the top third octave: nobody's signal
+SI_SDR_LIMIT_DB = 120.0  # beyond float32's own rounding
+SEAM_OCTAVES = 1 / 6  # width of the bands on the two sides of the cutoff
+MRSTFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window
+MRSTFT_POWER_FLOOR = 1e-8
+
+
+def _paired(metric: Metric[P]) -> Metric[P]:
+    """Give a metric two tensors of one shape in full precision, whatever autocast says."""
+
+    @wraps(metric)
+    def checked(est: Tensor, ref: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        if est.shape != ref.shape or est.dim() != 3:
+            raise ValueError(
+                "estimate and truth must both be [batch, channels, samples] of one shape, not "
+                f"{list(est.shape)} and {list(ref.shape)}"
+            )
+        both_double = est.dtype == ref.dtype == torch.float64
+        dtype = torch.float64 if both_double else torch.float32
+        with torch.autocast(est.device.type, enabled=False):
+            return metric(est.to(dtype), ref.to(dtype), *args, **kwargs)
+
+    return checked
+
+
+def _power(audio: Tensor, n_fft: int, hop: int, pad_mode: str = "constant") -> Tensor:
+    """|STFT|^2 with a centred Hann window, unnormalised: [B, C, T] -> [B, C, F, N]."""
+    window = torch.hann_window(n_fft, dtype=audio.dtype, device=audio.device)
+    flat = audio.reshape(-1, audio.shape[-1])
+    spectrum = torch.stft(flat, n_fft, hop, window=window, pad_mode=pad_mode, return_complex=True)
+    return spectrum.abs().square().unflatten(0, audio.shape[:-1])
+
+
+def _bin_hz(power: Tensor, sample_rate: int) -> Tensor:
+    """Frequencies [F] of the bins of a power spectrum [..., F, N]."""
+    num_bins = power.shape[-2]
+    return torch.linspace(0, sample_rate / 2, num_bins, dtype=power.dtype, device=power.device)
+
+
+def _per_item(hertz: Hertz, batch: int, like: Tensor) -> Tensor:
+    """One number or a tensor [B] as a tensor [B]."""
+    return torch.as_tensor(hertz, dtype=like.dtype, device=like.device).expand(batch)
+
+
+def _band_mask(
+    power: Tensor, sample_rate: int, low_hz: Hertz | None, high_hz: Hertz | None
+) -> Tensor:
+    """[B, F]: which bins lie in [low_hz, high_hz], both ends included.
+
+    Raises:
+        ValueError: a band holds no bin.
+    """
+    frequency_hz, batch = _bin_hz(power, sample_rate), power.shape[0]
+    low = _per_item(0.0 if low_hz is None else low_hz, batch, power)
+    high = _per_item(sample_rate / 2 if high_hz is None else high_hz, batch, power)
+    mask = (frequency_hz >= low[:, None]) & (frequency_hz <= high[:, None])
+    if not mask.any(dim=1).all():
+        item = int((~mask.any(dim=1)).nonzero()[0])
+        raise ValueError(
+            f"item {item}: no frequency bin lies between {low[item]:g} and {high[item]:g} Hz"
+        )
+    return mask
+
+
+# ---------------------------------------------------------------------------------------------
+# Log-spectral distance
+
+
+@dataclass(frozen=True)
+class LsdDefinition:
+    """One published way to compute LSD = mean over frames of sqrt(mean over bins of d^2).
+
+    Attributes:
+        source: who uses it.
+        n_fft, hop: samples at 44.1 kHz.
+        floor: added to or clamped onto the power |STFT|^2, see ``symmetric``.
+        symmetric: d = difference of log10 max(power, floor). If false, ssr_eval's
+            d = log10(ref^2 / (est + floor)^2 + floor) on magnitudes.
+        mono: channels are mixed down first; otherwise each channel is a clip of its own.
+        pad_mode: what the centred STFT puts outside the clip.
+        counts_silence: frames where neither clip reaches the floor anywhere in the band count as
+            perfect agreement; otherwise they do not count, and padding changes nothing.
+        scales_with_rate: window and hop keep their duration at other rates, as in ssr_eval.
+    """
+
+    source: str
+    n_fft: int = N_FFT
+    hop: int = HOP
+    floor: float = 1e-8
+    symmetric: bool = True
+    mono: bool = True
+    pad_mode: str = "reflect"
+    counts_silence: bool = True
+    scales_with_rate: bool = False
+
+    def stft_size(self, sample_rate: int) -> tuple[int, int]:
+        """(n_fft, hop) in samples at ``sample_rate``."""
+        if self.scales_with_rate:
+            return int(self.n_fft / (44100 / sample_rate)), int(sample_rate / 100)
+        return self.n_fft, self.hop
+
+    def squared_distance(self, est_power: Tensor, ref_power: Tensor) -> Tensor:
+        """d^2 of each bin, in squared decades of power."""
+        if self.symmetric:
+            est_log = est_power.clamp(min=self.floor).log10()
+            return (est_log - ref_power.clamp(min=self.floor).log10()).square()
+        ratio = ref_power / (est_power.sqrt() + self.floor).square()
+        return (ratio + self.floor).log10().square()
+
+
+LSD_DEFINITIONS: dict[str, LsdDefinition] = {
+    "saga": LsdDefinition(
+        "this project: channel by channel, symmetric, floor 12 dB above 16-bit rounding noise",
+        floor=1e-6,
+        mono=False,
+        pad_mode="constant",
+        counts_silence=False,
+    ),
+    "ssr_eval": LsdDefinition(
+        "ssr_eval (NVSR, AudioSR, A2SB)",
+        hop=441,
+        floor=1e-12,
+        symmetric=False,
+        pad_mode="constant",
+        scales_with_rate=True,
+    ),
+    "ap_bwe": LsdDefinition("AP-BWE, NU-Wave 2 and their line: 2048/512, power clamped at 1e-8"),
+    "universr": LsdDefinition("UniverSR: 1024/256, power clamped at 1e-6", 1024, 256, 1e-6),
+}
+
+
+@_paired
+def lsd(
+    est: Tensor,
+    ref: Tensor,
+    definition: str = "saga",
+    sample_rate: int = 44100,
+    low_hz: Hertz | None = None,
+    high_hz: Hertz | None = None,
+) -> Tensor:
+    """Log-spectral distance in decades of power (1.0 = 10 dB), lower is better.
+
+    LSD-HF is ``low_hz=cutoff``, LSD-LF is ``high_hz=cutoff``; give ``high_hz=spectrum_end_hz(...)``
+    where the truth ends early. Published split bins that are not the cutoff (UniverSR's 8 kHz model
+    starts at bin 80 = 3750 Hz) are given in Hz.
+
+    Args:
+        est, ref: [B, C, T] in [-1, 1].
+        definition: a key of `LSD_DEFINITIONS`.
+        sample_rate: in Hz.
+        low_hz, high_hz: the band that is measured, a number or [B]; None is the whole spectrum.
+
+    Returns:
+        [B]. "saga" of two silent clips is 0.
+
+    Raises:
+        UserError: unknown definition.
+        ValueError: shapes differ, or the band holds no bin.
+    """
+    rule = _definition(definition)
+    n_fft, hop = rule.stft_size(sample_rate)
+    if rule.mono:
+        est, ref = est.mean(dim=1, keepdim=True), ref.mean(dim=1, keepdim=True)
+    est_power, ref_power = (_power(audio, n_fft, hop, rule.pad_mode) for audio in (est, ref))
+    in_band = _band_mask(est_power, sample_rate, low_hz, high_hz)[:, None, :, None]  # [B, 1, F, 1]
+    squared = rule.squared_distance(est_power, ref_power).masked_fill(~in_band, 0)
+    per_frame = (squared.sum(dim=2) / in_band.sum(dim=2)).sqrt()  # [B, C, N]
+    if rule.counts_silence:
+        return per_frame.mean(dim=(1, 2))
+    audible = (torch.maximum(est_power, ref_power) > rule.floor) & in_band
+    return _mean_where(per_frame, audible.any(dim=2))
+
+
+def _definition(name: str) -> LsdDefinition:
+    if name not in LSD_DEFINITIONS:
+        raise UserError(f"LSD definition {name!r}; known: {', '.join(LSD_DEFINITIONS)}")
+    return LSD_DEFINITIONS[name]
+
+
+def _mean_where(values: Tensor, counted: Tensor) -> Tensor:
+    """[B, ...] -> [B]: the mean of the counted values, 0 where none counts."""
+    total = (values * counted).flatten(1).sum(dim=1)
+    return total / counted.flatten(1).sum(dim=1).clamp(min=1)
+
+
+# ---------------------------------------------------------------------------------------------
+# Energy in bands
+
+
+def band_edges_hz(low_hz: float, high_hz: float) -> list[float]:
+    """Edges of third-octave bands from ``low_hz`` up to ``high_hz``.
+
+    A remainder of at least a sixth of an octave at the top is a band of its own, a smaller one
+    belongs to the band below it.
+
+    Raises:
+        ValueError: ``low_hz`` is not below ``high_hz``.
+    """
+    if not 0 < low_hz < high_hz:
+        raise ValueError(f"no band lies between {low_hz:g} and {high_hz:g} Hz")
+    thirds = 3 * log2(high_hz / low_hz)
+    num_bands = max(1, round(thirds))
+    return [low_hz * 2 ** (band / 3) for band in range(num_bands)] + [high_hz]
+
+
+def _band_power(audio: Tensor, edges_hz: list[list[float]], sample_rate: int) -> Tensor:
+    """Mean square of each band and frame, [B, C, T] -> [B, C, K, N].
+
+    ``edges_hz`` holds a list of rising edges per item; an item with fewer bands than the others has
+    empty ones at the end.
+    """
+    power = _power(audio, N_FFT, HOP)
+    frequency_hz = _bin_hz(power, sample_rate)
+    num_bands = max(len(edges) for edges in edges_hz) - 1
+    member = power.new_zeros(len(edges_hz), num_bands, len(frequency_hz))
+    for item, edges in enumerate(edges_hz):
+        limits = torch.tensor(edges, dtype=power.dtype, device=power.device)[:, None]
+        member[item, : len(edges) - 1] = (frequency_hz >= limits[:-1]) & (frequency_hz < limits[1:])
+    window_power = 3 / 8 * N_FFT  # sum of the squared Hann window
+    return torch.einsum("bkf,bcfn->bckn", member, power) * (2 / (N_FFT * window_power))
+
+
+def _level_db(mean_square: Tensor) -> Tensor:
+    """dBFS, no lower than `BAND_FLOOR_DBFS`."""
+    return 10 * mean_square.clamp(min=10 ** (BAND_FLOOR_DBFS / 10)).log10()
+
+
+@_paired
+def high_band_error_db(
+    est: Tensor,
+    ref: Tensor,
+    cutoff_hz: Hertz,
+    sample_rate: int = 44100,
+    top_hz: Hertz | None = None,
+) -> Tensor:
+    """Mean absolute level difference of third-octave bands above the cutoff, frame by frame, in dB.
+
+    This is what separates a model from shaped noise: it asks when and where energy appears. Levels
+    are floored at `BAND_FLOOR_DBFS`, so that the emptiness of a low-passed clip costs what can be
+    missed and not what float32 can represent; a band and frame where both are at the floor does not
+    count. A low-passed clip scores about 37 dB on music, a restored one about 10.
+
+    Args:
+        est, ref: [B, C, T] in [-1, 1].
+        cutoff_hz: where the bands begin, a number or [B].
+        sample_rate: in Hz.
+        top_hz: where they end (`spectrum_end_hz` of the truth), a number or [B]; None is Nyquist.
+
+    Returns:
+        [B]; 0 if both are silent above the cutoff.
+
+    Raises:
+        ValueError: a cutoff is not below its ``top_hz``.
+    """
+    batch = est.shape[0]
+    lows = _per_item(cutoff_hz, batch, est).tolist()
+    tops = _per_item(sample_rate / 2 if top_hz is None else top_hz, batch, est).tolist()
+    edges = [band_edges_hz(low, top) for low, top in zip(lows, tops, strict=True)]
+    est_db, ref_db = (_level_db(_band_power(audio, edges, sample_rate)) for audio in (est, ref))
+    counted = torch.maximum(est_db, ref_db) > BAND_FLOOR_DBFS
+    return _mean_where((est_db - ref_db).abs(), counted)
+
+
+@_paired
+def seam_step_db(est: Tensor, ref: Tensor, cutoff_hz: Hertz, sample_rate: int = 44100) -> Tensor:
+    """Level step across the cutoff, less the same step in the truth, in dB; 0 is a perfect joint.
+
+    The step is the level of the sixth of an octave above the cutoff minus that of the sixth below
+    it, over the whole clip. Negative: the new band starts too quiet (a hole); positive: too loud.
+
+    Returns:
+        [B], signed; 0 where the truth is silent on both sides and the estimate too.
+    """
+    lows = _per_item(cutoff_hz, est.shape[0], est).tolist()
+    side = 2**SEAM_OCTAVES
+    edges = [[hz / side, hz, hz * side] for hz in lows]
+    steps = []
+    for audio in (est, ref):
+        level_db = _level_db(_band_power(audio, edges, sample_rate).mean(dim=(1, 3)))  # [B, 2]
+        steps.append(level_db[:, 1] - level_db[:, 0])
+    return steps[0] - steps[1]
+
+
+# ---------------------------------------------------------------------------------------------
+# Waveform and multi-resolution distances
+
+
+@_paired
+def si_sdr(
+    est: Tensor,
+    ref: Tensor,
+    sample_rate: int = 44100,
+    low_hz: float | None = None,
+    high_hz: float | None = None,
+    zero_mean: bool = False,
+) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio in dB, of a band if limits are given.
+
+    10 log10(|a ref|^2 / |a ref - est|^2) with a = <est, ref> / |ref|^2 over all channels at once
+    (one gain for the whole clip). The mean is kept unless ``zero_mean``. Band limits cut the clip's
+    spectrum at whole bins, so ``high_hz=cutoff`` is the low-band SI-SDR: how well the input was
+    kept. Full band it mostly measures how little was added, and the silent low-pass wins.
+
+    Returns:
+        [B] within +-`SI_SDR_LIMIT_DB`; NaN where the truth is silent, since nothing can be said.
+    """
+    if zero_mean:
+        est, ref = est - est.mean(dim=-1, keepdim=True), ref - ref.mean(dim=-1, keepdim=True)
+    if low_hz is not None or high_hz is not None:
+        est, ref = (_keep_band(audio, sample_rate, low_hz, high_hz) for audio in (est, ref))
+    est, ref = est.flatten(1), ref.flatten(1)
+    ref_energy = ref.square().sum(dim=1)
+    scaled = ref * ((est * ref).sum(dim=1) / ref_energy)[:, None]
+    ratio = scaled.square().sum(dim=1) / (scaled - est).square().sum(dim=1)
+    # A silent estimate is 0 / 0: it holds nothing of the truth.
+    ratio = torch.where(est.square().sum(dim=1) == 0, torch.zeros_like(ratio), ratio)
+    decibel = (10 * ratio.log10()).clamp(-SI_SDR_LIMIT_DB, SI_SDR_LIMIT_DB)
+    return decibel.masked_fill(ref_energy == 0, float("nan"))
+
+
+def _keep_band(
+    audio: Tensor, sample_rate: int, low_hz: float | None, high_hz: float | None
+) -> Tensor:
+    """The clip's part in [low_hz, high_hz], cut with zero phase at whole bins of its spectrum."""
+    spectrum = torch.fft.rfft(audio)
+    keep = _band_mask(spectrum[:, 0, :, None].abs(), sample_rate, low_hz, high_hz)[:1]
+    return torch.fft.irfft(spectrum * keep, n=audio.shape[-1])
+
+
+@_paired
+def multi_resolution_stft(est: Tensor, ref: Tensor) -> Tensor:
+    """Multi-resolution STFT distance of Yamamoto et al. (Parallel WaveGAN), as auraloss has it.
+
+    Mean over three resolutions of spectral convergence plus the mean absolute difference of natural
+    log magnitudes (power clamped at 1e-8), all channels of a clip at once.
+
+    Returns:
+        [B], 0 for equal clips.
+    """
+    per_resolution = [
+        _stft_distance(_magnitude(est, *size), _magnitude(ref, *size))
+        for size in MRSTFT_RESOLUTIONS
+    ]
+    return torch.stack(per_resolution).mean(dim=0)
+
+
+def _magnitude(audio: Tensor, n_fft: int, hop: int, window_length: int) -> Tensor:
+    """[B, C, T] -> [B, C * F * N], floored."""
+    window = torch.hann_window(window_length, dtype=audio.dtype, device=audio.device)
+    flat = audio.reshape(-1, audio.shape[-1])
+    spectrum = torch.stft(flat, n_fft, hop, window_length, window, return_complex=True)
+    power = spectrum.abs().square().clamp(min=MRSTFT_POWER_FLOOR)
+    return power.sqrt().reshape(audio.shape[0], -1)
+
+
+def _stft_distance(est: Tensor, ref: Tensor) -> Tensor:
+    convergence = (ref - est).norm(dim=1) / ref.norm(dim=1)
+    return convergence + (est.log() - ref.log()).abs().mean(dim=1)
+
+
+# ---------------------------------------------------------------------------------------------
+# Distance of two sets of clips
+
+OFFLINE_EMBEDDING = "band statistics (offline; not comparable with OpenL3)"
+_EMBEDDING_BANDS = 16
+_EMBEDDING_WINDOW_S = 0.5
+_EMBEDDING_HOP_S = 0.25
+
+
+def frechet_distance(est: Tensor, ref: Tensor) -> float:
+    """Frechet distance of two Gaussians fitted to embeddings; lower is better.
+
+    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2), in float64. It is biased by the number of frames:
+    only figures over the same list of clips can be compared.
+
+    Args:
+        est, ref: embeddings [frames, dimensions]; the frames of all clips pooled.
+
+    Raises:
+        UserError: not more frames than dimensions, so that a covariance would be singular.
+    """
+    for name, frames in (("estimate", est), ("truth", ref)):
+        if frames.shape[0] <= frames.shape[1]:
+            raise UserError(
+                f"Frechet distance needs more frames than dimensions: the {name} has "
+                f"{frames.shape[0]} frames of {frames.shape[1]} dimensions"
+            )
+    est, ref = est.double(), ref.double()
+    est_cov, ref_cov = est.T.cov(), ref.T.cov()
+    est_root = _symmetric_root(est_cov)
+    # tr (S1 S2)^1/2 = tr (S1^1/2 S2 S1^1/2)^1/2, and the latter is symmetric
+    cross = _symmetric_root(est_root @ ref_cov @ est_root).trace()
+    offset = (est.mean(dim=0) - ref.mean(dim=0)).square().sum()
+    return float((offset + est_cov.trace() + ref_cov.trace() - 2 * cross).clamp(min=0))
+
+
+def _symmetric_root(matrix: Tensor) -> Tensor:
+    """Square root of a symmetric positive semidefinite matrix."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def offline_embedding(audio: Tensor, sample_rate: int = 44100) -> Tensor:
+    """Band statistics that need no download: `OFFLINE_EMBEDDING`. No figure of OpenL3's scale.
+
+    Half-second windows, hop a quarter; mean and standard deviation over time of the levels, in
+    units of 10 dB, of 16 bands that divide 100 Hz to 20 kHz evenly on a log scale.
+
+    Args:
+        audio: [C, T] in [-1, 1]; channels are averaged in power. A shorter clip is one window.
+
+    Returns:
+        [frames, 32].
+    """
+    edges = np.geomspace(100.0, min(20000.0, sample_rate / 2), _EMBEDDING_BANDS + 1).tolist()
+    power = _band_power(audio[None].float(), [edges], sample_rate)[0].mean(dim=0)  # [16, N]
+    level = _level_db(power) / 10
+    size, hop = (round(s * sample_rate / HOP) for s in (_EMBEDDING_WINDOW_S, _EMBEDDING_HOP_S))
+    windows = level.unfold(1, min(size, level.shape[1]), hop)  # [16, frames, size]
+    return torch.cat([windows.mean(dim=2), windows.std(dim=2, unbiased=False)]).T
+
+
+# ---------------------------------------------------------------------------------------------
+# Where the spectrum of a clip ends
+
+_END_WINDOW_S = 0.0464  # 2048 samples at 44.1 kHz
+_END_RELATIVE = 0.06  # bands and transition of a cliff, relative to its frequency (1/12 octave)
+_END_MIN_BINS = 8
+_END_LOWEST_HZ = 1000.0
+_CLIFF_DB = 20.0  # music and speech themselves never fall this much in 1/12 octave for good
+_CLIFF_EDGE_DB = 6.0
+_NOTHING_DB = 100.0  # below the loudest bin: float residue, not signal
+_SILENT_MEAN_SQUARE = 1e-14
+_AUDIBLE_HZ = 100.0
+_ROUNDING_POWER = 4 * 2.0**-30 / 12  # 16-bit rounding noise and 6 dB for dither
+
+
+def spectrum_end_hz(audio: Tensor, sample_rate: int) -> float:
+    """Where the spectrum of a clip really ends, in Hz.
+
+    A lossy or low-passed clip ends at a cliff: a place where the running median of the long-term
+    spectrum drops by 20 dB within a twelfth of an octave and stays down up to Nyquist, be it to
+    silence or to a noise floor. Its -6 dB point is the answer, whatever the level of the clip. The
+    median looks past single tones (a pilot tone above the cliff); quiet high frequencies that are
+    reached by a slope are content. Without a cliff the answer is where the spectrum fades for good
+    to 16-bit rounding noise or to 100 dB below its loudest bin, and Nyquist if it does not: a
+    filter as gentle as a Butterworth of order 4 has no cliff.
+
+    Args:
+        audio: [C, T] or [T], nominally in [-1, 1]; its loud parts and channels count most.
+        sample_rate: in Hz.
+
+    Returns:
+        In (0, sample_rate / 2], or 0.0 for a silent clip.
+    """
+    samples = np.atleast_2d(audio.detach().cpu().double().numpy())
+    if samples.size == 0:
+        return 0.0
+    samples = samples - samples.mean(axis=1, keepdims=True)
+    if np.square(samples).mean() < _SILENT_MEAN_SQUARE:
+        return 0.0
+    power = _long_term_power(samples, sample_rate)
+    hz_per_bin = sample_rate / 2 / (len(power) - 1)
+    # Rumble below 100 Hz is not what the rest of the spectrum is measured against.
+    loudest = power[ceil(_AUDIBLE_HZ / hz_per_bin) :].max()
+    end = _find_cliff(np.maximum(_decibel(power / loudest), -_NOTHING_DB), hz_per_bin)
+    if end is None:
+        end = _find_fade(power, max(_ROUNDING_POWER, loudest * 10 ** (-_NOTHING_DB / 10)))
+    return end * hz_per_bin
+
+
+def _long_term_power(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """[C, T] -> [F]: mean power over time and channels; white noise shows its mean square.
+
+    Frames lie wholly inside the clip, and the window's side lobes are below -92 dB: the edge of a
+    clip and its loud bass do not show as high frequencies.
+    """
+    size = 2 * ceil(sample_rate * _END_WINDOW_S / 2)
+    samples = np.pad(samples, ((0, 0), (0, max(0, size - samples.shape[1]))))
+    window = _blackman_harris(size)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, size, axis=1)[:, :: size // 2]
+    power = np.zeros(size // 2 + 1)
+    for start in range(0, frames.shape[1], 256):  # an hour of audio must not be held as frames
+        spectrum = np.fft.rfft(frames[:, start : start + 256] * window)
+        power += np.square(np.abs(spectrum)).sum(axis=(0, 1))
+    return power / (frames.shape[0] * frames.shape[1] * np.square(window).sum())
+
+
+def _decibel(power: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(power + 1e-30)
+
+
+def _find_fade(power: np.ndarray, nothing: float) -> int:
+    """The last bin around which there is more than ``nothing``."""
+    around = np.full(_END_MIN_BINS + 1, 1 / (_END_MIN_BINS + 1))
+    smoothed = np.convolve(np.pad(power, _END_MIN_BINS // 2, mode="edge"), around, mode="valid")
+    above = np.flatnonzero(smoothed > nothing)
+    return int(above[-1]) if len(above) else 0
+
+
+def _blackman_harris(size: int) -> np.ndarray:
+    """Four-term Blackman-Harris window (Harris 1978): side lobes below -92 dB."""
+    phase = 2 * np.pi * np.arange(size) / size
+    terms = zip((0.35875, -0.48829, 0.14128, -0.01168), range(4), strict=True)
+    return np.sum([weight * np.cos(order * phase) for weight, order in terms], axis=0)
+
+
+def _find_cliff(level_db: np.ndarray, hz_per_bin: float) -> int | None:
+    """Bin of the -6 dB point of the highest cliff at 1 kHz or above, if there is one."""
+    lowest = int(_END_LOWEST_HZ / hz_per_bin)
+    drop_db = _drop_for_good_db(level_db, lowest)
+    deepest = int(drop_db.argmax())
+    if drop_db[deepest] < _CLIFF_DB:
+        return None
+    below_threshold = np.flatnonzero(drop_db[:deepest] < _CLIFF_DB)
+    start = int(below_threshold[-1]) + 1 if len(below_threshold) else lowest
+    width = max(int(start * _END_RELATIVE), _END_MIN_BINS)
+    plateau_db = np.median(level_db[start - width : start])
+    smoothed_db = np.convolve(np.pad(level_db, 2, mode="edge"), np.full(5, 0.2), mode="valid")
+    beyond = deepest + 2 * width  # the transition and half of the window that saw it
+    intact = np.flatnonzero(smoothed_db[start:beyond] > plateau_db - _CLIFF_EDGE_DB)
+    return start + (int(intact[-1]) if len(intact) else 0)
+
+
+def _drop_for_good_db(level_db: np.ndarray, lowest: int) -> np.ndarray:
+    """[F]: median level just below a bin, less the highest one that follows beyond a transition."""
+    num_bins = len(level_db)
+    loudest_above = np.full(num_bins + 1, -np.inf)
+    for start in range(num_bins - _END_MIN_BINS, lowest, -1):
+        width = max(int(start * _END_RELATIVE), _END_MIN_BINS)
+        median = np.median(level_db[start : start + width])
+        loudest_above[start] = max(loudest_above[start + 1], median)
+    drop_db = np.zeros(num_bins)
+    for edge in range(lowest, num_bins - 2 * _END_MIN_BINS - 1):
+        width = max(int(edge * _END_RELATIVE), _END_MIN_BINS)
+        transition = min(width, (num_bins - edge) // 2)
+        above = min(edge + transition, num_bins - _END_MIN_BINS)
+        drop_db[edge] = np.median(level_db[max(edge - width, 0) : edge]) - loudest_above[above]
+    return drop_db

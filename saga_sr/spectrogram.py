@@ -2,8 +2,9 @@
 
 One picture answers at a glance what no number does: whether the new band continues what is below
 the cutoff, when it appears, and whether a line is left at the seam. All panels of a picture share
-their time, frequency and colour scales, so that what looks louder is louder. Colours run over 100 dB
-down from the loudest point of all panels. Validation, `upsample` and `evaluate` draw with this.
+their time, frequency and colour scales, so that what looks louder is louder. Colours run over
+100 dB down from the loudest point of all panels. Validation, `upsample` and `evaluate` draw with
+this.
 
 matplotlib is used through its Agg canvas and never through pyplot: no display is needed, no global
 state is touched, and figures are freed when they go out of scope.

@@ -119,26 +119,32 @@ def _path_problems(path: str) -> Iterator[str]:
 class CaptionTable:
     """The captions of one audio folder: look one up by file and seconds.
 
-    Two lines for the same seconds of the same file may repeat each other (merged files do); two
-    that differ are an error that names both, since only the user knows which one is meant.
+    Two lines for the same seconds of the same file may repeat each other (merged files do). Where
+    their hashes differ, the file has changed in between and the later line counts. Two captions of
+    the same audio are an error that names both, since only the user knows which one is meant.
     """
 
     records: list[CaptionRecord] = field(default_factory=list)
 
     @classmethod
-    def read(cls, path: Path | str) -> "CaptionTable":
+    def read(cls, path: Path | str, is_growing: bool = False) -> "CaptionTable":
         """Read a captions.jsonl file.
+
+        Args:
+            path: the file.
+            is_growing: another process may be writing its last line, which is then not read.
 
         Raises:
             UserError: there is no such file; or lists every broken line by number.
         """
         path = Path(path)
-        lines, problems = read_caption_lines(path)
+        lines, problems = _read_lines(path, is_growing)
         records: dict[tuple[str, float, float], tuple[int, CaptionRecord]] = {}
         for number, record in lines:
-            first, known = records.setdefault(record.key, (number, record))
-            if known.caption != record.caption:
+            first, known = records.get(record.key, (number, record))
+            if known.hash == record.hash and known.caption != record.caption:
                 problems.append((number, f"another caption than line {first} for {_span(record)}"))
+            records[record.key] = number, record
         if problems:
             numbered = [f"line {number}: {problem}" for number, problem in sorted(problems)]
             raise UserError.listing(f"{path}: {len(numbered)} bad lines", numbered)
@@ -174,8 +180,8 @@ class CaptionTable:
         return best.caption
 
 
-def read_caption_lines(
-    path: Path,
+def _read_lines(
+    path: Path, is_growing: bool
 ) -> tuple[list[tuple[int, CaptionRecord]], list[tuple[int, str]]]:
     """(line number, record) of each good line and (line number, problem) of each bad one.
 
@@ -186,6 +192,8 @@ def read_caption_lines(
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise UserError(f"{path}: the caption file cannot be read ({error.strerror})") from error
+    if is_growing:
+        lines = lines[:-1]
     records, problems = [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -18,11 +18,11 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -32,6 +32,7 @@ from torch import Tensor
 from saga_sr.caption_table import CAPTION_FILE, CaptionRecord, CaptionTable
 from saga_sr.errors import UserError
 from saga_sr.files import atomic_path, sha256_of, write_json_atomic
+from saga_sr.hub import load_config, load_frozen
 
 __all__ = [
     "CAPTION_FILE",
@@ -40,7 +41,6 @@ __all__ = [
     "TextCoverage",
     "TextEncoder",
     "default_cache_dir",
-    "load_local_first",
     "read_transcript",
     "text_coverage",
     "text_for_clip",
@@ -48,8 +48,7 @@ __all__ = [
     "tidy_text",
 ]
 
-Loaded = TypeVar("Loaded")
-
+T5_FAMILIES = ("t5", "mt5", "umt5")
 TEXT_BATCH = 32  # texts per T5 call
 MULTILINGUAL_ADVICE = (
     "google/mt5-base has the width of T5-base and reads about 100 languages, Chinese among them"
@@ -150,31 +149,6 @@ def text_coverage(
 # --- T5 -------------------------------------------------------------------------------------------
 
 
-def load_local_first(load: Callable[[bool], Loaded], model: str, advice: str) -> Loaded:
-    """``load(local_files_only)`` from a folder or the local hub cache, then from the hub.
-
-    Asking locally first spares a training cluster one request to the hub per rank and run.
-
-    Raises:
-        UserError: ``model`` cannot be had or is damaged; ends with ``advice``.
-    """
-    is_folder = Path(model).is_dir()
-    if not is_folder and (model.startswith((".", "/", "~")) or model.count("/") > 1):
-        raise UserError(f"{model}: there is no such folder. {advice}")
-    try:
-        return load(True)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        if is_folder:
-            raise UserError(
-                f"{model}: the model in it cannot be loaded ({error}). {advice}"
-            ) from error
-    try:
-        return load(False)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{model}: the model cannot be had ({reason}). {advice}") from error
-
-
 def default_cache_dir() -> Path:
     """``$XDG_CACHE_HOME/saga_sr/text``, by default below ``~/.cache``."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -216,7 +190,7 @@ class TextEncoder:
         """D, the width of the embeddings. Known from the cache without T5."""
         about = self._folder / "model.json"
         if not about.is_file():
-            dim = _load_config(self.model).d_model
+            dim = load_config(self.model, T5_FAMILIES, T5_ADVICE).d_model
             write_json_atomic(about, {"model": self.model, "dim": dim})
         return int(json.loads(about.read_text(encoding="utf-8"))["dim"])
 
@@ -361,37 +335,13 @@ def _model_identity(model: str) -> str | None:
     return " ".join(f"{path.name}:{sha256_of(path)}" for path in [*others, *weights])
 
 
-def _load_config(model: str) -> Any:
-    from transformers import AutoConfig
-
-    def load(local_files_only: bool) -> Any:
-        return AutoConfig.from_pretrained(model, local_files_only=local_files_only)
-
-    config = load_local_first(load, model, T5_ADVICE)
-    if config.model_type not in ("t5", "mt5", "umt5"):
-        raise UserError(f"{model}: a {config.model_type} model, not a T5. {T5_ADVICE}")
-    return config
-
-
 def _load_t5(model: str, device: torch.device) -> tuple[Any, Any]:
-    """(tokenizer, encoder), frozen. T5 keeps its `wo` layers in float32: they overflow in half."""
-    from transformers import AutoModelForTextEncoding, AutoTokenizer
-
+    """(tokenizer, encoder). T5 keeps its `wo` layers in float32, since they overflow in half."""
     dtype = torch.float32 if device.type == "cpu" else torch.float16
-
-    def load(local_files_only: bool) -> tuple[Any, Any, dict[str, Any]]:
-        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=local_files_only)
-        encoder, info = AutoModelForTextEncoding.from_pretrained(
-            model, local_files_only=local_files_only, dtype=dtype, output_loading_info=True
-        )
-        return tokenizer, encoder, info
-
-    _load_config(model)
-    tokenizer, encoder, info = load_local_first(load, model, T5_ADVICE)
-    if info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"])[:5])
-        raise UserError(f"{model}: weights are missing ({missing}, ...). {T5_ADVICE}")
-    return tokenizer, encoder.to(device).eval().requires_grad_(False)
+    tokenizer, encoder = load_frozen(
+        model, "AutoTokenizer", "AutoModelForTextEncoding", T5_FAMILIES, T5_ADVICE, dtype=dtype
+    )
+    return tokenizer, encoder.to(device)
 
 
 def _known_fraction(tokenizer: Any, text: str, ids: list[int]) -> float:

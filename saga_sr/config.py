@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -533,7 +534,7 @@ def _mdct_relations(values: _Values) -> Iterator[str]:
     if (hz is None) != (std is None) or (hz and std and len(hz) != len(std)):
         yield f"{_PRETRANSFORM}.config: band_hz and band_std must have the same length"
     numbers = [h for h in hz or [] if isinstance(h, int | float)]
-    if any(b <= a for a, b in zip(numbers, numbers[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(numbers)):
         yield f"{_PRETRANSFORM}.config.band_hz must increase"
 
 

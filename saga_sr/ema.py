@@ -22,9 +22,7 @@ class EMA:
         section: beta and power.
     """
 
-    def __init__(
-        self, parameters: Iterable[tuple[str, nn.Parameter]], section: EMASection
-    ) -> None:
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], section: EMASection) -> None:
         self.section = section
         self.parameters = dict(parameters)
         self.averages = {n: p.detach().clone() for n, p in self.parameters.items()}

@@ -17,7 +17,7 @@ Shapes: B items, D latent channels, L latent frames, N text tokens, E width of t
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,10 @@ class Conditioning:
     def __len__(self) -> int:
         return self.lr_latent.shape[0]
 
-    def _each(self, function: Any) -> "Conditioning":
-        values = {name: getattr(self, name) for name in ("lr_latent", "text", "rolloff_hz")}
-        return Conditioning(**{k: None if v is None else function(v) for k, v in values.items()})
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "Conditioning":
+        text = None if self.text is None else function(self.text)
+        rolloff_hz = None if self.rolloff_hz is None else function(self.rolloff_hz)
+        return Conditioning(function(self.lr_latent), text, rolloff_hz)
 
     def __getitem__(self, index: Any) -> "Conditioning":
         """The items that a slice, an index list or a mask selects."""
@@ -214,7 +215,7 @@ class SAGASRModel(nn.Module):
     def _seconds_embedding(self, name: str, size: int) -> Tensor:
         """[size, cond_dim] of a seconds id: the same for every item, since every crop and every
         window is one whole segment."""
-        conditioner = self.conditioners[name]
+        conditioner: Any = self.conditioners[name]  # stable-audio-tools' classes have no types
         low, high = conditioner.min_val, conditioner.max_val
         unit = (self._seconds[name] - low) / (high - low)
         device = next(conditioner.parameters()).device
@@ -265,7 +266,7 @@ class SAGASRModel(nn.Module):
         return ((n, p) for n, p in self.named_parameters() if p.requires_grad)
 
     def _freeze_unused(self) -> None:
-        """Only what the stage's forward reaches has a gradient (DDP, Adam and EMA skip the rest)."""
+        """Only what the stage's forward reaches has a gradient; DDP, Adam and EMA skip the rest."""
         diffusion, stage = self.config.model.diffusion, self.config.stage
         self.rolloff_conditioner.requires_grad_(stage.rolloff)
         self.dit.to_prepend_embed.requires_grad_(stage.rolloff)
@@ -313,7 +314,7 @@ def _create_conditioners(config: ModelConfig) -> nn.ModuleDict:
             )
         else:
             same = entry.config.dim == cond_dim
-            conditioners[entry.id] = nn.Identity() if same else nn.Linear(entry.config.dim, cond_dim)
+            conditioners[entry.id] = (
+                nn.Identity() if same else nn.Linear(entry.config.dim, cond_dim)
+            )
     return conditioners
-
-

@@ -17,7 +17,14 @@ from saga_sr.config import ModelConfig, SamplingSection
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.randomness import torch_generator
 from saga_sr.rolloff import spectral_rolloff, unit_to_hz
-from saga_sr.sampler import Branch, Evaluation, guidance_terms, linear_quadratic_schedule, plan, sample
+from saga_sr.sampler import (
+    Branch,
+    Evaluation,
+    guidance_terms,
+    linear_quadratic_schedule,
+    plan,
+    sample,
+)
 
 
 def segment_noise(config: ModelConfig, keys: Sequence[tuple[int | str, ...]]) -> Tensor:
@@ -105,5 +112,3 @@ def restore(
     """
     cond = condition(model, lr_audio, text, target_rolloff_hz)
     return model.decode(generate(model, cond, noise.to(lr_audio.device), sampling))
-
-

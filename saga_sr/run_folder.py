@@ -1,13 +1,13 @@
 """The output folder of a training run: alone, it reproduces the run.
 
-    config.json        resolved model config (what --model_config and the flags came to)
-    options.json       every flag
-    environment.json   package versions, Python, platform, git commit
-    metrics.csv        step, metric, value: one line per logged number
-    tensorboard/       the same as curves, with pictures
-    checkpoints/       step=00001000.ckpt ...; written whole or not at all
-    samples/           WAVs and spectrograms of validation clips
-    export/            config.json + model.safetensors (EMA weights)
+config.json        resolved model config (what --model_config and the flags came to)
+options.json       every flag
+environment.json   package versions, Python, platform, git commit
+metrics.csv        step, metric, value: one line per logged number
+tensorboard/       the same as curves, with pictures
+checkpoints/       step=00001000.ckpt ...; written whole or not at all
+samples/           WAVs and spectrograms of validation clips
+export/            config.json + model.safetensors (EMA weights)
 """
 
 import csv
@@ -65,7 +65,7 @@ FREE_ON_RESUME = {
 
 def describe_environment() -> dict[str, Any]:
     """Versions and commit, as JSON values."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             versions[name] = version(name)
@@ -182,7 +182,9 @@ def find_checkpoint(requested: str | None, output_dir: Path) -> Path | None:
             return path
         print(f"--checkpoint last: {path} is truncated or corrupt; trying the one before")
     if found:
-        raise UserError(f"--checkpoint last: no whole checkpoint in {checkpoint_folder(output_dir)}")
+        raise UserError(
+            f"--checkpoint last: no whole checkpoint in {checkpoint_folder(output_dir)}"
+        )
     print(f"--checkpoint last: none in {checkpoint_folder(output_dir)} yet; starting fresh")
     return None
 

@@ -200,7 +200,7 @@ def _is_narrower(value: Tensor, target: Tensor) -> bool:
 
 
 def _widen_(target: Tensor, value: Tensor) -> None:
-    """Put ``value`` in the corner of ``target`` and zeros elsewhere: new channels have no effect."""
+    """``value`` in the corner of ``target``, zeros elsewhere: new channels have no effect."""
     target.zero_()
     target[tuple(slice(0, size) for size in value.shape)] = value
 
@@ -255,7 +255,7 @@ def load_pretransform(model: "SAGASRModel", path: Path | str) -> LoadReport:
 
 
 def _restore_weight_norm_names(model: "SAGASRModel", tensors: dict[str, Tensor]) -> None:
-    """Match the VAE's form to the checkpoint's: some store weight_g and weight_v, some the product."""
+    """Fold the VAE's weight norm where the checkpoint stores the product already."""
     ours = [name for name in tensors if name.startswith("pretransform.model.")]
     if ours and not any(name.endswith("weight_g") for name in ours):
         fold_weight_norm(model)

@@ -1,0 +1,866 @@
+#!/usr/bin/env python
+"""Train SAGA-SR.
+
+One laptop, no downloaded weights:
+    python train_saga_sr.py --train_dir corpus/train --val_dir corpus/val \
+        --model_config saga_model_config_demo.json --compute_rolloff --batch_size 8 --max_steps 1000
+F0, full model, one GPU (F1: "prompt" in cross_attention_cond_ids; F2: --compute_rolloff):
+    python train_saga_sr.py --train_dir /data/train --val_dir /data/val \
+        --model_config saga_model_config.json --pretrained_ckpt stabilityai/stable-audio-open-1.0 \
+        --batch_size 2 --learning_rate 1e-5 --max_steps 26000 --disable_caption
+Go on after a stop:
+    the same command and  --checkpoint last
+Two nodes of eight GPUs: the same command on each under torchrun, and  --devices 8 --num_nodes 2
+"""
+
+# ruff: noqa: E402  (flags are read before torch is imported)
+
+import argparse
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from saga_sr.errors import UserError, run_cli
+
+LOGGERS = ("tensorboard", "csv", "wandb")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags; what is not given comes from the JSON's ``training`` and ``sampling`` sections."""
+    summary, examples = __doc__.split("\n", 1)
+    parser = argparse.ArgumentParser(
+        prog="train_saga_sr.py",
+        description=summary,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--train_dir",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="audio folders or pre-encoded latents; several are drawn equally often",
+    )
+    data.add_argument(
+        "--val_dir", type=Path, nargs="+", metavar="DIR", help="held-out audio folders (optional)"
+    )
+    data.add_argument(
+        "--min_bandwidth_hz",
+        type=float,
+        default=0.0,
+        help="leave out training files whose spectrum ends below this (0: keep all)",
+    )
+    data.add_argument(
+        "--lowpass_resample",
+        action="store_true",
+        help="also resample to twice the cutoff and back, as the authors' code does",
+    )
+    data.add_argument(
+        "--augment",
+        action="store_true",
+        help="gain, polarity, channel swap, speed and mixing, for small corpora",
+    )
+    data.add_argument("--num_workers", type=int, default=2)
+    captions = data.add_mutually_exclusive_group()
+    captions.add_argument(
+        "--use_caption",
+        action="store_true",
+        default=True,
+        help="text is caption and transcript (default)",
+    )
+    captions.add_argument(
+        "--disable_caption",
+        action="store_false",
+        dest="use_caption",
+        help="text is the transcript only",
+    )
+    data.add_argument(
+        "--caption_file",
+        type=Path,
+        nargs="+",
+        help="captions.jsonl of each --train_dir (default: the one inside)",
+    )
+
+    model = parser.add_argument_group("model and weights")
+    model.add_argument("--model_config", type=Path, required=True)
+    model.add_argument(
+        "--compute_rolloff",
+        action="store_true",
+        help="F2: measure both roll-offs and condition on them",
+    )
+    model.add_argument(
+        "--pretrained_ckpt",
+        metavar="FILE_OR_HUB_ID",
+        help="Stable Audio Open: VAE, conditioners and the widened DiT",
+    )
+    model.add_argument("--pretransform_ckpt", metavar="FILE", help="weights of the VAE alone")
+    model.add_argument(
+        "--allow_random_pretransform",
+        action="store_true",
+        help="train on an untrained autoencoder (tests only)",
+    )
+    model.add_argument(
+        "--init_from",
+        metavar="FOLDER_OR_HUB_ID",
+        help="exported model of an earlier stage to start from",
+    )
+
+    run = parser.add_argument_group("optimisation")
+    run.add_argument("--batch_size", type=int, default=8, help="clips per process and micro-batch")
+    run.add_argument("--accumulate_grad_batches", type=int, default=1)
+    run.add_argument("--learning_rate", type=float)
+    run.add_argument("--max_steps", type=int, default=26000, help="optimiser steps")
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument(
+        "--overfit_clips",
+        type=int,
+        default=0,
+        metavar="N",
+        help="train on N fixed clips only: can the model memorise them?",
+    )
+    run.add_argument(
+        "--activation_checkpointing",
+        action="store_true",
+        help="less memory, a third more computing",
+    )
+    run.add_argument(
+        "--detect_anomaly",
+        action="store_true",
+        help="slow: name the operation where a NaN was born",
+    )
+    run.add_argument(
+        "--fast_dev_run",
+        action="store_true",
+        help="one batch through training, validation and export, then stop",
+    )
+
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="auto: bf16-mixed on a GPU, 32-true elsewhere",
+    )
+    machine.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "mps"))
+    machine.add_argument("--devices", type=int, default=1, help="per node")
+    machine.add_argument("--num_nodes", type=int, default=1)
+    machine.add_argument("--strategy", default="auto", choices=("auto", "ddp", "fsdp"))
+
+    val = parser.add_argument_group("validation")
+    val.add_argument("--val_every_n_steps", type=int, default=1000, help="optimiser steps")
+    val.add_argument("--val_num_clips", type=int, default=16)
+    val.add_argument(
+        "--val_num_train_clips",
+        type=int,
+        default=4,
+        help="fixed training clips that are validated too: is it memorising?",
+    )
+    val.add_argument("--val_cutoff_hz", type=float, default=4000.0)
+    val.add_argument("--val_num_steps", type=int, default=100)
+    val.add_argument("--val_emulate_linear_steps", type=int)
+    val.add_argument(
+        "--val_num_pictures",
+        type=int,
+        default=3,
+        help="clips whose WAVs and spectrograms are written",
+    )
+    val.add_argument("--guidance_acoustic", type=float, help="s_a of eq. (4), 1.4 in the paper")
+    val.add_argument("--guidance_text", type=float, help="s_t of eq. (4), 1.2 in the paper")
+    val.add_argument(
+        "--disable_val_lowfreq_replace",
+        action="store_true",
+        help="judge the model's own low band, not the input's",
+    )
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--output_dir", type=Path, default=Path("runs/saga_sr"))
+    output.add_argument("--checkpoint", metavar="PATH|last", help="resume exactly from here")
+    output.add_argument("--checkpoint_every_n_steps", type=int, default=1000)
+    output.add_argument("--keep_checkpoints", type=int, default=3, help="newest ones to keep")
+    output.add_argument(
+        "--export_only", action="store_true", help="write the export of --checkpoint and stop"
+    )
+    output.add_argument(
+        "--logger",
+        choices=LOGGERS,
+        default="tensorboard",
+        help="beside metrics.csv, which is always written",
+    )
+    return parser
+
+
+def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check the flags, without torch.
+
+    Raises:
+        UserError: lists every flag whose value cannot be.
+    """
+    options = build_parser().parse_args(argv)
+    at_least = {
+        "batch_size": 1,
+        "accumulate_grad_batches": 1,
+        "max_steps": 1,
+        "devices": 1,
+        "num_nodes": 1,
+        "num_workers": 0,
+        "overfit_clips": 0,
+        "val_every_n_steps": 1,
+        "val_num_clips": 0,
+        "val_num_train_clips": 0,
+        "val_num_steps": 1,
+        "val_num_pictures": 0,
+        "checkpoint_every_n_steps": 1,
+        "keep_checkpoints": 1,
+        "val_emulate_linear_steps": 1,
+        "seed": 0,
+    }
+    problems = [
+        f"--{name} is {getattr(options, name)}, at least {least} is needed"
+        for name, least in at_least.items()
+        if getattr(options, name) is not None and getattr(options, name) < least
+    ]
+    if options.learning_rate is not None and not options.learning_rate > 0:
+        problems.append(f"--learning_rate is {options.learning_rate:g}, must be above 0")
+    if not options.val_cutoff_hz > 0:
+        problems.append(f"--val_cutoff_hz is {options.val_cutoff_hz:g}, must be above 0")
+    if options.export_only and options.checkpoint is None:
+        problems.append("--export_only needs --checkpoint")
+    if options.init_from and options.pretrained_ckpt:
+        problems.append("--init_from and --pretrained_ckpt both start the weights: give one")
+    for flag in ("train_dir", "val_dir"):
+        for folder in getattr(options, flag) or []:
+            if not folder.is_dir():
+                problems.append(f"--{flag} {folder}: no such folder")
+    if not options.model_config.is_file():
+        problems.append(f"--model_config {options.model_config}: no such file")
+    if problems:
+        raise UserError.listing("the flags cannot be used", problems)
+    return options
+
+
+OPTIONS: argparse.Namespace | None = None
+if __name__ == "__main__":
+
+    def _read_flags() -> None:
+        global OPTIONS
+        OPTIONS = parse_options()
+
+    if code := run_cli(_read_flags):
+        raise SystemExit(code)
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from saga_sr import run_folder, samples, validation, weights
+from saga_sr.audio_files import AudioIndex
+from saga_sr.config import InverseLR, ModelConfig, load_model_config, untrained_guidance
+from saga_sr.dataset import (
+    AugmentOptions,
+    ClipReader,
+    DrawSampler,
+    FixedClips,
+    SAGASRDataset,
+    collate,
+)
+from saga_sr.ema import EMA
+from saga_sr.flow import interpolate, sample_timesteps, target_velocity
+from saga_sr.lowfreq import low_frequency_replace
+from saga_sr.lowpass import LowpassOptions
+from saga_sr.model import Conditioning, SAGASRModel
+from saga_sr.randomness import torch_generator
+from saga_sr.restore import condition, generate
+from saga_sr.rolloff import hz_to_unit
+from saga_sr.text import CAPTION_FILE, CaptionTable, TextEncoder, text_coverage
+
+Batch = tuple[Tensor, list[dict[str, Any]]]
+
+SMALL_CORPUS_AUGMENTATION = AugmentOptions(
+    gain_db=6.0,
+    flip_polarity=True,
+    swap_channels=True,
+    max_speed_change=0.15,
+    mix_probability=0.2,
+)
+TARGET_ROLLOFF_DRAWS = 128  # draws over which the default target roll-off is measured
+GRAD_NORM_HISTORY = 20
+
+
+class SAGASRTrainer(L.LightningModule):
+    """Rectified-flow training of a `SAGASRModel`, and its validation.
+
+    Args:
+        config: the resolved model config.
+        options: the flags.
+        text_encoder: needed where the config's stage has text.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        options: argparse.Namespace,
+        text_encoder: TextEncoder | None = None,
+    ) -> None:
+        super().__init__()
+        self.config, self.options, self.text_encoder = config, options, text_encoder
+        self.model = SAGASRModel(config)
+        self.model.activation_checkpointing = options.activation_checkpointing
+        self.ema = EMA(self.model.trainable(), config.training.ema)
+        self.data_fingerprint = ""
+        self.val_names: list[str] = []
+        self.last_means: dict[str, float] = {}
+        self._grad_norms: deque[float] = deque(maxlen=GRAD_NORM_HISTORY)
+
+    # --- one training step ----------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        hr_latent, cond = self.encode_batch(batch)
+        draws = [item["draw"] for item in batch[1]]
+        t, noise, drop_lr, drop_text = self.draw_training_noise(draws, hr_latent)
+        x_t = interpolate(hr_latent, noise, t)
+        velocity = self.model.velocity(x_t, t, cond, drop_lr, drop_text)
+        loss = (velocity.float() - target_velocity(hr_latent, noise)).square().mean()
+        self._stop_if_not_finite("loss", loss, [item["audio_path"] for item in batch[1]])
+        self._log_progress(loss, len(draws))
+        return loss
+
+    def encode_batch(self, batch: Batch) -> tuple[Tensor, Conditioning]:
+        """HR latent [B, D, L] and the conditions, HR and LR encoded in one go."""
+        hr, metadata = batch
+        with torch.no_grad():
+            if "lr_latent" in metadata[0]:  # prepared by saga_sr.pre_encode
+                hr_latent, lr_latent = hr, torch.stack([m["lr_latent"] for m in metadata])
+            else:
+                lr = torch.stack([item["lr_audio"] for item in metadata])
+                hr_latent, lr_latent = self.model.encode(torch.cat([hr, lr])).float().chunk(2)
+        text, rolloff_hz = None, None
+        if self.text_encoder is not None:
+            text = self.text_encoder.encode([m["prompt"] for m in metadata]).to(hr_latent)
+        if self.config.stage.rolloff:
+            pairs = [[item["rolloff_low"], item["rolloff_high"]] for item in metadata]
+            rolloff_hz = torch.tensor(pairs, device=self.device)
+        return hr_latent, Conditioning(lr_latent, text, rolloff_hz)
+
+    def draw_training_noise(
+        self, draws: list[int], like: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Time [B], noise [B, D, L] and condition dropout [B], [B]: functions of (seed, draw)."""
+        sampler, dropout = self.config.training.timestep_sampler, self.config.training.dropout
+        times, noises, uniforms = [], [], []
+        for draw in draws:
+            generator = torch_generator("train", self.options.seed, draw)
+            times.append(sample_timesteps(1, sampler, generator))
+            uniforms.append(torch.rand(1, generator=generator))
+            noises.append(torch.randn(like.shape[1:], generator=generator))
+        u = torch.cat(uniforms)
+        both, text = dropout.both_prob, dropout.both_prob + dropout.lr_prob
+        drop_lr = u < text
+        drop_text = (u < both) | ((u >= text) & (u < text + dropout.text_prob))
+        device = like.device
+        t, noise = torch.cat(times).to(device), torch.stack(noises).to(device)
+        return t, noise, drop_lr.to(device), drop_text.to(device)
+
+    def _log_progress(self, loss: Tensor, num_clips: int) -> None:
+        self.log("train/loss", loss, prog_bar=True, batch_size=num_clips)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], prog_bar=True)
+        now = time.monotonic()
+        if (before := getattr(self, "_last_step_time", None)) is not None:
+            clips_per_s = num_clips * self.trainer.world_size / max(now - before, 1e-9)
+            self.log("train/clips_per_s", clips_per_s, prog_bar=True)
+        self._last_step_time = now
+
+    # --- optimisation ---------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        settings = self.config.training
+        optimizer = torch.optim.AdamW(
+            [parameter for _, parameter in self.model.trainable()],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        rate = partial(
+            learning_rate_factor,
+            settings.lr_schedule,
+            settings.learning_rate,
+            self.options.max_steps,
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the global norm, log it, and stop where it is not finite."""
+        if self.options.strategy == "fsdp":
+            sharded: Any = self.trainer.strategy.model
+            norm = sharded.clip_grad_norm_(gradient_clip_val)
+        else:
+            parameters = [parameter for _, parameter in self.model.trainable()]
+            norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf)
+        self._stop_if_not_finite("gradient norm", norm)
+        self._grad_norms.append(float(norm))
+        self.log("train/grad_norm", norm)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.config.training.use_ema:
+            self.ema.update(self.global_step + 1)
+
+    def _stop_if_not_finite(self, name: str, value: Tensor, paths: Sequence[str] = ()) -> None:
+        if torch.isfinite(value):
+            return
+        norms = ", ".join(f"{norm:.3g}" for norm in self._grad_norms) or "none yet"
+        where = [f"clip {path}" for path in paths]
+        raise UserError.listing(
+            f"the {name} is {float(value)} at step {self.global_step}; training stops, and the "
+            f"last checkpoint is from before. Try a lower --learning_rate, --precision 32-true, or "
+            f"--detect_anomaly to see where it arises. Gradient norms before: {norms}",
+            where,
+        )
+
+    # --- validation -----------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """From here to the end of the epoch the parameters are the averaged ones."""
+        self._averaged = ExitStack()
+        if self.config.training.use_ema:
+            self._averaged.enter_context(self.ema.applied())
+        self._means = {name: validation.MeanOverClips() for name in self.val_names}
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        hr, metadata = batch
+        name, clips = self.val_names[dataloader_idx], [item["draw"] for item in metadata]
+        hr_latent, cond = self.encode_batch(batch)
+        values = validation.flow_losses(self.model, hr_latent, cond, clips)
+        lr = torch.stack([item["lr_audio"] for item in metadata])
+        cutoff_hz = self._from_metadata(metadata, "lr_cutoff_hz")
+        measure = partial(
+            validation.audio_metrics,
+            truth=hr,
+            cutoff_hz=cutoff_hz,
+            sample_rate=self.config.sample_rate,
+        )
+        restored = generated = self._restore(cond, clips)
+        if not self.options.disable_val_lowfreq_replace:
+            restored = self._low_frequency_replace(generated, lr, self._plan_cutoff_hz(metadata))
+        if self.config.stage.rolloff:  # the common rule knows no true roll-off
+            default = condition(self.model, lr, cond.text)
+            generated = self._restore(default, clips)
+        passband_hz = self._from_metadata(metadata, "lr_passband_hz")
+        common = self._low_frequency_replace(generated, lr, passband_hz)
+        values |= measure(restored)
+        values |= validation.suffixed(measure(common), "common")
+        values |= validation.suffixed(measure(lr), "input")
+        self._means[name].add(values)
+        self._write_samples(name, clips, {"LR": lr, "prediction": restored, "HR": hr}, cutoff_hz)
+
+    def on_validation_epoch_end(self) -> None:
+        self._averaged.close()
+        if self.trainer.sanity_checking:
+            return
+        for name, means in self._means.items():
+            for metric, value in means.means().items():
+                self.last_means[f"{name}/{metric}"] = value
+                shown = name == "val" and metric == "lsd"
+                self.log(f"{name}/{metric}", value, prog_bar=shown, rank_zero_only=True)
+
+    def _restore(self, cond: Conditioning, clips: list[int]) -> Tensor:
+        """Sample and decode fixed clips from their fixed noise, without the crossover."""
+        noise = validation.clip_noise(self.model, clips, "val-sample").to(self.device)
+        sampling = self.config.sampling
+        if self.trainer.sanity_checking or self.options.fast_dev_run:
+            sampling = sampling.model_copy(update={"num_steps": 1, "emulate_linear_steps": 1})
+        return self.model.decode(generate(self.model, cond, noise, sampling)).float()
+
+    def _from_metadata(self, metadata: list[dict[str, Any]], key: str) -> Tensor:
+        return torch.tensor([float(item[key]) for item in metadata], device=self.device)
+
+    def _plan_cutoff_hz(self, metadata: list[dict[str, Any]]) -> Tensor:
+        """Where replacement ends by the user's plan: f_l where it is computed, else the low-pass's
+        passband (the soft crossover must end where the input is still true)."""
+        key = "rolloff_low" if self.config.stage.rolloff else "lr_passband_hz"
+        return self._from_metadata(metadata, key)
+
+    def _low_frequency_replace(
+        self, pred_audio: Tensor, lr_audio: Tensor, cutoff_hz: Tensor
+    ) -> Tensor:
+        return low_frequency_replace(pred_audio, lr_audio, cutoff_hz, self.config.sample_rate)
+
+    def _write_samples(
+        self, name: str, clips: list[int], audio: dict[str, Tensor], cutoff_hz: Tensor
+    ) -> None:
+        """WAVs and a picture of the first clips, into the output folder and TensorBoard."""
+        if self.trainer.sanity_checking or self.options.fast_dev_run:
+            return
+        for row, clip in enumerate(clips):
+            if clip >= self.options.val_num_pictures:
+                continue
+            folder = self.options.output_dir / "samples" / f"step={self.global_step:08d}"
+            panels = {label: batch[row].float().cpu() for label, batch in audio.items()}
+            picture = samples.write_clip(
+                folder, f"{name}-{clip:02d}", panels, self.config.sample_rate, float(cutoff_hz[row])
+            )
+            for logger in self.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    tag = f"{name}/clip-{clip:02d}"
+                    logger.experiment.add_image(tag, picture, self.global_step, dataformats="HWC")
+
+    # --- checkpoints ----------------------------------------------------------------------------
+
+    @property
+    def global_batch(self) -> int:
+        """Clips per optimiser step over all processes."""
+        options = self.options
+        processes = options.devices * options.num_nodes
+        return options.batch_size * options.accumulate_grad_batches * processes
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must share with its checkpoint (see `run_folder.refuse_changes`)."""
+        return {
+            "options": run_folder.plain_options(self.options),
+            "config": self.config.model_dump(mode="json"),
+            "global_batch": self.global_batch,
+            "data": self.data_fingerprint,
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Only what is trained: the frozen VAE is 0.6 GB that every checkpoint would repeat."""
+        trained = {f"model.{name}" for name, _ in self.model.trainable()}
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {n: v for n, v in state.items() if n in trained}
+        checkpoint["saga_sr"] = self.identity() | {"ema": self.ema.state_dict()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.ema.load_state_dict(checkpoint["saga_sr"]["ema"])
+        checkpoint["state_dict"] = self.state_dict() | checkpoint["state_dict"]
+        # Micro-batches per step may have changed with the number of processes.
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        done = checkpoint["global_step"] * self.options.accumulate_grad_batches
+        for counts in (progress["total"], progress["current"]):
+            counts.update(ready=done, started=done, processed=done, completed=done - 1)
+
+
+def learning_rate_factor(
+    schedule: InverseLR, learning_rate: float, max_steps: int, step: int
+) -> float:
+    """InverseLR as a factor of the base rate after ``step`` steps, with the optional cooldown.
+
+    stable-audio-tools' own class raises on torch 2.11; its formula stands in `config.InverseLR`.
+    """
+    warmup = 1 - schedule.warmup ** (step + 1)
+    decay = (1 + step / schedule.inv_gamma) ** -schedule.power
+    factor = warmup * max(schedule.final_lr / learning_rate, decay)
+    cooldown_steps = schedule.cooldown_fraction * max_steps
+    if cooldown_steps:
+        factor *= min(1.0, max(0, max_steps - step) / cooldown_steps)
+    return factor
+
+
+class SaveOnSignal(Callback):
+    """SIGTERM (preemption, SLURM) saves a checkpoint before Lightning stops the run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.received_sigterm:
+            trainer.save_checkpoint(self.folder / f"step={trainer.global_step:08d}.ckpt")
+
+
+# --- what a run is put together from ------------------------------------------------------------
+
+
+def resolve_config(options: argparse.Namespace) -> ModelConfig:
+    """The JSON with the flags on top, validated again."""
+    config = load_model_config(options.model_config)
+    overrides = {
+        "training.learning_rate": options.learning_rate,
+        "sampling.num_steps": options.val_num_steps,
+        "sampling.emulate_linear_steps": options.val_emulate_linear_steps,
+        "sampling.guidance_acoustic": options.guidance_acoustic,
+        "sampling.guidance_text": options.guidance_text,
+        "model.diffusion.compute_rolloff": options.compute_rolloff or None,
+    }
+    for path, value in overrides.items():
+        if value is not None:
+            config = config.replacing(path, value)
+    problems = untrained_guidance(config)
+    if options.val_cutoff_hz >= config.sample_rate / 2:
+        problems.append(f"--val_cutoff_hz is {options.val_cutoff_hz:g}, at or above Nyquist")
+    if problems:
+        raise UserError.listing("config and flags do not fit", problems)
+    return config
+
+
+def load_weights(module: SAGASRTrainer, options: argparse.Namespace) -> None:
+    """Starting weights by the flags, and the refusal of a random autoencoder."""
+    model, has_pretransform = module.model, not module.model.pretransform.needs_weights
+    if options.pretrained_ckpt:
+        report = weights.load_stable_audio(model, options.pretrained_ckpt)
+        print(report)
+        has_pretransform |= any(name.startswith("pretransform.") for name in report.loaded)
+    if options.pretransform_ckpt:
+        print(weights.load_pretransform(model, options.pretransform_ckpt))
+        has_pretransform = True
+    if options.init_from:
+        print(weights.load_stage(model, options.init_from))
+        has_pretransform = True
+    if not has_pretransform and not options.allow_random_pretransform:
+        raise UserError(
+            "the config's autoencoder has no weights: training on a random one learns nothing. "
+            "Give --pretransform_ckpt (a VAE), --pretrained_ckpt (Stable Audio Open, which holds "
+            "one), or a config without one (saga_model_config_demo.json)"
+        )
+    weights.fold_weight_norm(model)
+    module.ema = EMA(model.trainable(), module.config.training.ema)
+
+
+def open_readers(
+    folders: list[Path], flag: str, options: argparse.Namespace, config: ModelConfig
+) -> ClipReader:
+    """Index folders and describe them; captions come from each folder's table."""
+    index = AudioIndex.scan(folders, flag=flag)
+    if options.min_bandwidth_hz and flag == "--train_dir":
+        index.exclude_below(options.min_bandwidth_hz)
+    print(index.describe())
+    tables = None
+    if config.stage.text and options.use_caption:
+        given = options.caption_file if flag == "--train_dir" else None
+        paths = given or [folder / CAPTION_FILE for folder in folders]
+        if len(paths) != len(folders):
+            raise UserError(f"--caption_file: {len(paths)} files for {len(folders)} folders")
+        tables = [CaptionTable.read(path) if given or path.is_file() else None for path in paths]
+    return ClipReader(
+        index,
+        config.sample_size,
+        config.sample_rate,
+        config.audio_channels,
+        options.use_caption,
+        tables,
+    )
+
+
+def prepare_text(reader: ClipReader, encoder: TextEncoder) -> None:
+    """Say which clips have text, and embed each distinct text once before the first step."""
+    from saga_sr.dataset import Crop
+
+    size, rate = reader.sample_size, reader.sample_rate
+    texts = []
+    for position, duration_s in enumerate(reader.index.duration_s):
+        starts = range(0, max(1, int(duration_s * rate)), size)
+        texts.append([reader.text(Crop(position, start, size)) for start in starts])
+    clips = ((t["caption"], t["transcript"]) for file in texts for t in file)
+    coverage = text_coverage(clips, reader.use_caption)
+    print(coverage)
+    if warning := coverage.warning():
+        print(warning)
+    encoder.fill_cache(t["prompt"] for file in texts for t in file)
+
+
+def build_datasets(
+    options: argparse.Namespace, config: ModelConfig
+) -> tuple[SAGASRDataset, dict[str, FixedClips]]:
+    """The training draws, and the fixed clips that are validated by name."""
+    reader = open_readers(options.train_dir, "--train_dir", options, config)
+    rolloff = config.stage.rolloff
+    dataset = SAGASRDataset(
+        reader,
+        seed=options.seed,
+        lowpass=LowpassOptions(resample=options.lowpass_resample),
+        compute_rolloff=rolloff,
+        augment=SMALL_CORPUS_AUGMENTATION if options.augment else None,
+        overfit_clips=options.overfit_clips,
+    )
+    fixed = {}
+    if options.val_dir and options.val_num_clips:
+        val = open_readers(options.val_dir, "--val_dir", options, config)
+        fixed["val"] = FixedClips(
+            val, options.val_num_clips, options.val_cutoff_hz, compute_rolloff=rolloff
+        )
+    if options.val_num_train_clips:
+        fixed["train_clips"] = FixedClips(
+            reader, options.val_num_train_clips, options.val_cutoff_hz, compute_rolloff=rolloff
+        )
+    return dataset, fixed
+
+
+def default_target_rolloff(dataset: SAGASRDataset, config: ModelConfig) -> float:
+    """The median f_h of the training draws, as a fraction in [0, 1): what a model is asked for
+    where the true roll-off is unknown."""
+    rolloffs = [dataset[draw][1]["rolloff_high"] for draw in range(TARGET_ROLLOFF_DRAWS)]
+    return round(float(hz_to_unit(torch.tensor(rolloffs), config.sample_rate).median()), 3)
+
+
+def train_loader(
+    dataset: SAGASRDataset, options: argparse.Namespace, trainer: L.Trainer, first_draw: int
+) -> DataLoader:
+    sampler = DrawSampler(options.batch_size, first_draw, trainer.global_rank, trainer.world_size)
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=options.num_workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=options.num_workers > 0,
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    """A worker that starts as many threads as there are cores only gets in the others' way."""
+    torch.set_num_threads(1)
+
+
+def val_loader(clips: FixedClips, options: argparse.Namespace, trainer: L.Trainer) -> DataLoader:
+    """Every process validates its own share of the clips; `MeanOverClips` puts them together."""
+    share = range(trainer.global_rank, len(clips), trainer.world_size)
+    return DataLoader(Subset(clips, share), batch_size=options.batch_size, collate_fn=collate)
+
+
+def build_loggers(options: argparse.Namespace, first_step: int) -> list[Logger]:
+    folder = options.output_dir
+    loggers: list[Logger] = [run_folder.MetricsCSV(folder / "metrics.csv", first_step)]
+    if options.logger == "tensorboard":
+        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+    if options.logger == "wandb":
+        try:
+            loggers.append(WandbLogger(save_dir=folder, project="saga-sr"))
+        except ModuleNotFoundError as error:
+            raise UserError("--logger wandb: not installed; pip install wandb") from error
+    return loggers
+
+
+def build_trainer(
+    options: argparse.Namespace, config: ModelConfig, validated: bool, first_step: int
+) -> L.Trainer:
+    folder = run_folder.checkpoint_folder(options.output_dir)
+    newest = ModelCheckpoint(
+        folder,
+        filename="{step:08d}",
+        monitor="step",
+        mode="max",
+        save_top_k=options.keep_checkpoints,
+        every_n_train_steps=options.checkpoint_every_n_steps,
+    )
+    callbacks: list[Callback] = [newest, SaveOnSignal(folder), TQDMProgressBar(refresh_rate=1)]
+    if options.val_dir and options.val_num_clips:
+        callbacks.append(
+            ModelCheckpoint(
+                folder,
+                filename="best",
+                monitor="val/lsd",
+                mode="min",
+                save_top_k=1,
+                enable_version_counter=False,
+            )
+        )
+    every = min(options.val_every_n_steps, options.max_steps) * options.accumulate_grad_batches
+    on_gpu = torch.cuda.is_available() and options.accelerator in ("auto", "gpu")
+    automatic = "bf16-mixed" if on_gpu else "32-true"
+    precision: Any = automatic if options.precision == "auto" else options.precision
+    return L.Trainer(
+        default_root_dir=options.output_dir,
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        strategy=options.strategy,
+        precision=precision,
+        max_steps=options.max_steps,
+        accumulate_grad_batches=options.accumulate_grad_batches,
+        gradient_clip_val=config.training.gradient_clip_norm,
+        val_check_interval=every if validated else None,
+        check_val_every_n_epoch=None,
+        limit_val_batches=1.0 if validated else 0,
+        num_sanity_val_steps=1,
+        log_every_n_steps=1,
+        logger=build_loggers(options, first_step),
+        callbacks=callbacks,
+        plugins=[run_folder.AtomicCheckpointIO()],
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        detect_anomaly=options.detect_anomaly,
+        fast_dev_run=options.fast_dev_run,
+    )
+
+
+def export(module: SAGASRTrainer) -> Path:
+    """Write the averaged weights as a folder that `SAGASRModel.from_pretrained` loads."""
+    averaged = module.ema.applied() if module.config.training.use_ema else nullcontext()
+    with averaged:
+        return module.model.save_pretrained(module.options.output_dir / "export")
+
+
+def summarise(module: SAGASRTrainer, exported: Path) -> None:
+    """What was reached, and where it lies."""
+    folder, means = module.options.output_dir, module.last_means
+    print(f"\nTrained {module.config.stage} for {module.global_step} steps.")
+    for name in module.val_names:
+        for metric in ("lsd", "lsd_hf", "high_band_error_db", "si_sdr"):
+            if (key := f"{name}/{metric}") in means:
+                print(f"  {key:32s} {means[key]:8.3f}   (input: {means[key + '_input']:8.3f})")
+    print(f"  metrics      {folder / 'metrics.csv'}\n  checkpoints  {folder / 'checkpoints'}")
+    print(f"  samples      {folder / 'samples'}\n  export       {exported}")
+
+
+def main(options: argparse.Namespace) -> None:
+    config = resolve_config(options)
+    L.seed_everything(options.seed, verbose=False)  # initial weights; draws have their own seeds
+    resumed = run_folder.find_checkpoint(options.checkpoint, options.output_dir)
+    checkpoint = run_folder.read_checkpoint(resumed) if resumed else None
+    dataset, fixed = build_datasets(options, config)
+    if config.stage.rolloff:
+        target = default_target_rolloff(dataset, config)
+        config = config.replacing("sampling.target_rolloff", target)
+    encoder = None
+    if config.stage.text and config.text is not None:
+        encoder = TextEncoder(config.text.t5_model_name, config.text.max_length)
+        prepare_text(dataset.reader, encoder)
+    module = SAGASRTrainer(config, options, encoder)
+    module.data_fingerprint = dataset.reader.index.fingerprint()
+    module.val_names = list(fixed)
+    load_weights(module, options)
+    first_step = 0
+    if checkpoint is not None:
+        run_folder.refuse_changes(checkpoint["saga_sr"], module.identity())
+        first_step = checkpoint["global_step"]
+    run_folder.write_records(options.output_dir, options, config)
+    trainer = build_trainer(options, config, bool(fixed), first_step)
+    print(
+        f"Training {config.stage} with {sum(p.numel() for _, p in module.model.trainable()):,} "
+        f"parameters, {module.global_batch} clips of {config.duration_s:.2f} s a step"
+    )
+    trainer.fit(
+        module,
+        train_loader(dataset, options, trainer, first_step * module.global_batch),
+        [val_loader(clips, options, trainer) for clips in fixed.values()],
+        ckpt_path=resumed,
+        weights_only=True,
+    )
+    if trainer.is_global_zero:
+        summarise(module, export(module))
+
+
+if __name__ == "__main__":
+    assert OPTIONS is not None
+    options = OPTIONS
+    raise SystemExit(run_cli(lambda: main(options)))

@@ -83,7 +83,8 @@ def position_noise(channels: int, start: int, stop: int, *key: int | str) -> Ten
     A position's noise depends on ``key`` and the position alone, not on who asks for it: the start
     of a long file has the noise of a clip.
     """
-    first, last = start // _NOISE_BLOCK, -(-stop // _NOISE_BLOCK)
+    first = start // _NOISE_BLOCK
+    last = max(-(-stop // _NOISE_BLOCK), first + 1)  # one block even for no position at all
     blocks = [
         torch.randn(channels, _NOISE_BLOCK, generator=torch_generator("noise", *key, block))
         for block in range(first, last)

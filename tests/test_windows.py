@@ -65,7 +65,7 @@ def test_fade_rises_from_zero_at_the_edge_to_one():
 def test_noise_belongs_to_positions_not_to_requests():
     whole = position_noise(4, 0, 1000, 3, "left")
     assert whole.shape == (4, 1000)
-    for start, stop in [(0, 10), (63, 65), (64, 128), (500, 777)]:
+    for start, stop in [(0, 10), (63, 65), (64, 128), (128, 128), (500, 777)]:
         assert torch.equal(position_noise(4, start, stop, 3, "left"), whole[:, start:stop])
     assert not torch.equal(position_noise(4, 0, 10, 4, "left"), whole[:, :10])
     assert whole.std().item() == pytest.approx(1, abs=0.05)

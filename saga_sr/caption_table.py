@@ -3,18 +3,19 @@
 Each line is one JSON object in UTF-8, ``{"path", "start", "end", "caption", "model", "hash"}``: a
 caption of seconds [start, end) of one audio file, its path relative to the audio folder. Lines
 are independent, so files can be concatenated, sorted and edited by hand. `saga_sr.captions` writes
-them; training asks `CaptionTable` for the caption of a crop. No torch is needed here.
+them through `CaptionLog`; training asks `CaptionTable` for the caption of a crop.
 """
 
 import json
 import math
+import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from saga_sr.errors import UserError
 
@@ -161,6 +162,10 @@ class CaptionTable:
         """The files that have captions, as relative NFC paths with forward slashes."""
         return set(self._by_path)
 
+    def captions_of(self, path: str | PurePosixPath) -> list[str]:
+        """All captions of a file: every text that `lookup` can give for it."""
+        return [record.caption for record in self._by_path.get(_same_path(path), [])]
+
     def lookup(self, path: str | PurePosixPath, start_s: float, end_s: float) -> str | None:
         """The caption of the segment that shares most of [start_s, end_s); None where none does.
 
@@ -215,3 +220,102 @@ def _same_path(path: str | PurePosixPath) -> str:
 def _span(record: CaptionRecord) -> str:
     end = "its end" if record.end is None else f"{record.end:g} s"
     return f"{record.path}, {record.start:g} s to {end}"
+
+
+class CaptionLog:
+    """captions.jsonl as a log that only grows, so that a kill costs at most its last line.
+
+    Args:
+        path: the file that this process writes; a half line at its end is cut off first.
+        others: files of other processes, for reading: what they have is not made again.
+        origin: a record with the model and low-pass of this run; what comes from another model or
+            low-pass does not belong into the same file.
+
+    Raises:
+        UserError: another process writes ``path``, a file has broken lines, or is of other origin.
+    """
+
+    def __init__(self, path: Path, others: Sequence[Path], origin: CaptionRecord) -> None:
+        self.path = path
+        self._file = _open_log(path)
+        self.mended = _cut_half_line(self._file)
+        own = CaptionTable.read(path)
+        tables = [own, *(CaptionTable.read(other, is_growing=True) for other in others)]
+        for file, table in zip([path, *others], tables, strict=True):
+            _refuse_other_origin(file, table, origin)
+        self._own = {record.key: record for record in own.records}
+        self._known = {
+            (record.key, record.hash): record for table in tables for record in table.records
+        }
+        self._by_hand = {r.key[0] for table in tables for r in table.records if r.hash is None}
+
+    def is_by_hand(self, record: CaptionRecord) -> bool:
+        """Whether the user has written about the file of ``record``."""
+        return record.key[0] in self._by_hand
+
+    def find(self, record: CaptionRecord) -> CaptionRecord | None:
+        """The line about the same part of a file with the same contents, wherever it is."""
+        return self._known.get((record.key, record.hash))
+
+    def append(self, records: Sequence[CaptionRecord]) -> None:
+        """Write the records that ``path`` does not have yet, each in one piece."""
+        for record in records:
+            known = self._own.get(record.key)
+            if known is None or known.hash != record.hash:
+                self._file.write(record.to_line().encode("utf-8"))
+                self._own[record.key] = record
+
+    def close(self) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    """Open for appending, unbuffered, and keep every other writer out."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b", buffering=0)
+    except OSError as error:
+        raise UserError(f"--output {path}: it cannot be written ({error.strerror})") from error
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # not on Windows
+        pass
+    except OSError as error:
+        raise UserError(
+            f"--output {path}: another run is writing it; give each its --shard"
+        ) from error
+    return file
+
+
+def _cut_half_line(file: IO[bytes]) -> bool:
+    """End the file with a whole line: complete one that lacks its end, cut off what is no line."""
+    file.seek(0)
+    text = file.read()
+    if not text or text.endswith(b"\n"):
+        return False
+    border = text.rfind(b"\n") + 1
+    try:
+        CaptionRecord.from_line(text[border:].decode("utf-8"))
+        file.write(b"\n")  # an editor's last line
+    except ValueError:
+        file.truncate(border)
+        return True
+    return False
+
+
+def _refuse_other_origin(path: Path, table: CaptionTable, origin: CaptionRecord) -> None:
+    for record in table.records:
+        found = (record.model, record.cutoff_hz)
+        if record.hash is not None and found != (origin.model, origin.cutoff_hz):
+            raise UserError(
+                f"{path}: its captions are from {_describe(record)}, this run's would be from "
+                f"{_describe(origin)}: give another --output"
+            )
+
+
+def _describe(record: CaptionRecord) -> str:
+    lowpass = "" if record.cutoff_hz is None else f" of audio low-passed at {record.cutoff_hz:g} Hz"
+    return f"{record.model}{lowpass}"

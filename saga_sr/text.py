@@ -21,8 +21,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -41,12 +42,15 @@ __all__ = [
     "TextCoverage",
     "TextEncoder",
     "default_cache_dir",
+    "in_batches",
     "read_transcript",
     "text_coverage",
     "text_for_clip",
     "text_hash",
     "tidy_text",
 ]
+
+Item = TypeVar("Item")
 
 T5_FAMILIES = ("t5", "mt5", "umt5")
 TEXT_BATCH = 32  # texts per T5 call
@@ -221,7 +225,7 @@ class TextEncoder:
         missing = [text for text in distinct if text and self._read(text) is None]
         missing.sort(key=len)  # texts of like length waste little padding
         with tqdm(total=len(missing), desc="text", unit="text", disable=not show_progress) as bar:
-            for batch in _batches(missing):
+            for batch in in_batches(missing, TEXT_BATCH):
                 self._compute_and_store(batch)
                 bar.update(len(batch))
         if self.num_notes:
@@ -241,7 +245,9 @@ class TextEncoder:
         self._loaded = None
 
     def _compute_and_store(self, texts: list[str]) -> dict[str, Tensor]:
-        embeddings = [row for batch in _batches(texts) for row in self._compute(batch)]
+        embeddings = [
+            row for batch in in_batches(texts, TEXT_BATCH) for row in self._compute(batch)
+        ]
         for text, embedding in zip(texts, embeddings, strict=True):
             self._write(text, embedding)
         return dict(zip(texts, embeddings, strict=True))
@@ -316,9 +322,11 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(tidy_text(text).encode("utf-8")).hexdigest()
 
 
-def _batches(texts: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(texts), TEXT_BATCH):
-        yield texts[start : start + TEXT_BATCH]
+def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """``items`` in lists of ``size``, the last one shorter: itertools.batched, for Python 3.11."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 def _model_identity(model: str) -> str | None:

@@ -109,6 +109,7 @@ def test_caption_table_gives_the_segment_that_shares_most(tmp_path: Path) -> Non
     assert table.lookup("m/a.wav", 25.0, 30.0) is None
     assert table.lookup("b.wav", 1000.0, 1005.94) == "whole file, by hand"
     assert table.lookup("c.wav", 0.0, 5.94) is None
+    assert table.captions_of("m/a.wav") == ["first", "second"]
 
 
 def test_caption_table_prefers_the_closer_of_two_that_share_equally(tmp_path: Path) -> None:

@@ -28,3 +28,50 @@ def build_tiny_t5(
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
+
+
+def build_tiny_qwen2_audio(folder: Path, dim: int = 16, seed: int = 0) -> Path:
+    """Save a Qwen2-Audio with its processor; its words are random, but they depend on the audio."""
+    from transformers import (
+        Qwen2AudioConfig,
+        Qwen2AudioForConditionalGeneration,
+        Qwen2AudioProcessor,
+        WhisperFeatureExtractor,
+    )
+
+    tokenizer = _byte_tokenizer()
+    audio = {"d_model": dim, "encoder_ffn_dim": 2 * dim, "num_mel_bins": 16, "encoder_layers": 1}
+    language = {"hidden_size": dim, "intermediate_size": 2 * dim, "num_hidden_layers": 1}
+    config = Qwen2AudioConfig(
+        audio_config={**audio, "encoder_attention_heads": 2, "model_type": "qwen2_audio_encoder"},
+        text_config={
+            **language,
+            "model_type": "qwen2",
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "vocab_size": len(tokenizer),
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "initializer_range": 0.3,
+        },
+        audio_token_index=tokenizer.convert_tokens_to_ids("<|AUDIO|>"),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Qwen2AudioForConditionalGeneration(config)
+    model.save_pretrained(folder)
+    Qwen2AudioProcessor(WhisperFeatureExtractor(16), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def _byte_tokenizer() -> "object":
+    """Qwen2's tokenizer without merges: every byte is a token, so any text can be spelt."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2Tokenizer
+
+    alphabet = sorted(ByteLevel.alphabet())
+    vocabulary = {"<|endoftext|>": 0, **{letter: i + 1 for i, letter in enumerate(alphabet)}}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[])
+    special = ["<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    return tokenizer

@@ -56,9 +56,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import soundfile
+
 from band_screen import screen
 from corpus_sources import AUDIO_SUFFIXES, CATEGORIES, FOXDOT, SETS, Place, Source
-
 from saga_sr.files import atomic_path, sha256_of, write_json_atomic, write_text_atomic
 
 Record = dict[str, Any]

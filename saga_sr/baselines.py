@@ -135,8 +135,8 @@ class NoiseEnvelope:
         return torch.from_numpy(10 ** (level_db / 20)).to(frequency_hz)
 
 
-# `fit_envelope` of the first 6 s of 60 files each of music, speech and effects of the training corpus
-# that scripts/fetch_corpus.py makes.
+# `fit_envelope` of the first 6 s of 60 files each of music, speech and effects of the training
+# corpus that scripts/fetch_corpus.py makes.
 # fmt: off
 DEFAULT_ENVELOPE = NoiseEnvelope(
     (56.1, 70.7, 89.1, 112.2, 141.4, 178.2, 224.5, 282.8, 356.4, 449.0, 565.7, 712.7, 898.0,

@@ -16,8 +16,11 @@ Two nodes of eight GPUs: the same command on each under torchrun, and  --devices
 # ruff: noqa: E402  (flags are read before torch is imported)
 
 import argparse
+import logging
 import math
+import signal
 import time
+import warnings
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -260,6 +263,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -822,42 +826,80 @@ def summarise(module: SAGASRTrainer, exported: Path) -> None:
     print(f"  samples      {folder / 'samples'}\n  export       {exported}")
 
 
-def main(options: argparse.Namespace) -> None:
+def build_text_encoder(config: ModelConfig, reader: ClipReader) -> TextEncoder | None:
+    """The T5 encoder of a stage with text, its cache filled; without text nothing is loaded."""
+    if not config.stage.text or config.text is None:
+        return None
+    encoder = TextEncoder(config.text.t5_model_name, config.text.max_length)
+    prepare_text(reader, encoder)
+    return encoder
+
+
+def resume_step(module: SAGASRTrainer, checkpoint: dict[str, Any] | None) -> int:
+    """The optimiser step that ``checkpoint`` goes on from, after the refusal of changes."""
+    if checkpoint is None:
+        return 0
+    run_folder.refuse_changes(checkpoint["saga_sr"], module.identity())
+    return checkpoint["global_step"]
+
+
+def quiet_lightning() -> None:
+    """Leave the terminal to this script: no tips, no remarks on what is meant as it is."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    remarks = (".*in eval mode at the start.*", ".*LeafSpec.*", "Checkpoint directory.*",
+               ".*does not have many workers.*", ".*weight_norm.*deprecated.*")  # fmt: skip
+    for remark in remarks:
+        warnings.filterwarnings("ignore", message=remark)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Train as ``options`` say; returns the exit code."""
+    quiet_lightning()
     config = resolve_config(options)
-    L.seed_everything(options.seed, verbose=False)  # initial weights; draws have their own seeds
     resumed = run_folder.find_checkpoint(options.checkpoint, options.output_dir)
     checkpoint = run_folder.read_checkpoint(resumed) if resumed else None
+    L.seed_everything(options.seed, verbose=False)  # initial weights; draws have their own seeds
     dataset, fixed = build_datasets(options, config)
     if config.stage.rolloff:
         target = default_target_rolloff(dataset, config)
         config = config.replacing("sampling.target_rolloff", target)
-    encoder = None
-    if config.stage.text and config.text is not None:
-        encoder = TextEncoder(config.text.t5_model_name, config.text.max_length)
-        prepare_text(dataset.reader, encoder)
-    module = SAGASRTrainer(config, options, encoder)
+    module = SAGASRTrainer(config, options, build_text_encoder(config, dataset.reader))
     module.data_fingerprint = dataset.reader.index.fingerprint()
     module.val_names = list(fixed)
     load_weights(module, options)
-    first_step = 0
-    if checkpoint is not None:
-        run_folder.refuse_changes(checkpoint["saga_sr"], module.identity())
-        first_step = checkpoint["global_step"]
+    first_step = resume_step(module, checkpoint)
+    if options.export_only:
+        return export_checkpoint(module, checkpoint)
     run_folder.write_records(options.output_dir, options, config)
     trainer = build_trainer(options, config, bool(fixed), first_step)
     print(
         f"Training {config.stage} with {sum(p.numel() for _, p in module.model.trainable()):,} "
         f"parameters, {module.global_batch} clips of {config.duration_s:.2f} s a step"
     )
-    trainer.fit(
-        module,
-        train_loader(dataset, options, trainer, first_step * module.global_batch),
-        [val_loader(clips, options, trainer) for clips in fixed.values()],
-        ckpt_path=resumed,
-        weights_only=True,
-    )
+    try:
+        trainer.fit(
+            module,
+            train_loader(dataset, options, trainer, first_step * module.global_batch),
+            [val_loader(clips, options, trainer) for clips in fixed.values()],
+            ckpt_path=resumed,
+            weights_only=True,
+        )
+    except SIGTERMException:
+        print(f"\nStopped by SIGTERM at step {module.global_step}; go on with --checkpoint last")
+        return 128 + signal.SIGTERM
     if trainer.is_global_zero:
         summarise(module, export(module))
+    return 0
+
+
+def export_checkpoint(module: SAGASRTrainer, checkpoint: dict[str, Any] | None) -> int:
+    """Write the export of a checkpoint without training."""
+    if checkpoint is None:
+        raise UserError("--export_only: there is no checkpoint to export")
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"])
+    print(f"Exported step {checkpoint['global_step']} to {export(module)}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Name -> module. Imported on first use, so that `import saga_sr` and every `--help` stay free of torch.
+# Name -> module. Imported on first use: `import saga_sr` and every `--help` stay free of torch.
 _EXPORTS = {
     "SAGASRDataset": "saga_sr.dataset",
     "RolloffFourierConditioner": "saga_sr.rolloff",

@@ -20,6 +20,11 @@ class UserError(Exception):
         return cls("\n".join([heading, *(f"  - {problem}" for problem in problems)]))
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def run_cli(main: Callable[[], int | None]) -> int:
     """Run ``main``; print a `UserError` as ``error: ...`` and return the exit code."""
     try:

@@ -15,8 +15,6 @@ With ``global_cond_type: adaLN`` nothing is prepended: what would be, modulates 
 Shapes: B items, D latent channels, L latent frames, N text tokens, E width of the DiT.
 """
 
-import contextlib
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +27,13 @@ from saga_sr.config import PROMPT_ID, ModelConfig
 from saga_sr.pretransform import create_pretransform
 from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit
 from saga_sr.sampler import Branch
+from saga_sr.stable_audio import quiet_import
 
-with contextlib.redirect_stdout(io.StringIO()):  # it prints that flash-attn is not installed
+with quiet_import():
     from stable_audio_tools.models import transformer as _sat_transformer
     from stable_audio_tools.models.conditioners import NumberConditioner
     from stable_audio_tools.models.dit import DiffusionTransformer
 
-# Importing stable-audio-tools makes torch.compile fail silently; a failed compilation must be seen.
-torch._dynamo.config.suppress_errors = False
 # With flash-attn installed it casts fp32 attention to fp16; torch's own attention has the same
 # kernels for half precision and keeps fp32 as it is.
 _sat_transformer.flash_attn_func = None

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from saga_sr.config import AutoencoderPretransformSection, MDCTConfig, ModelConfig
+from saga_sr.stable_audio import quiet_import
 
 
 class Pretransform(nn.Module, ABC):
@@ -145,7 +146,8 @@ class AutoencoderPretransform(Pretransform):
 
     def __init__(self, section: AutoencoderPretransformSection, sample_rate: int) -> None:
         super().__init__()
-        from stable_audio_tools.models.autoencoders import create_autoencoder_from_config
+        with quiet_import():
+            from stable_audio_tools.models.autoencoders import create_autoencoder_from_config
 
         config = section.config
         self.channels = config.io_channels
@@ -176,6 +178,7 @@ class AutoencoderPretransform(Pretransform):
         for module in self.model.modules():
             if hasattr(module, "weight_g"):
                 nn.utils.remove_weight_norm(module)
+        self.requires_grad_(False)  # removing makes new parameters, which would be trained
 
 
 def _decoder_margin(strides: tuple[int, ...]) -> int:

@@ -28,7 +28,7 @@ from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from saga_sr.config import ModelConfig
-from saga_sr.errors import UserError
+from saga_sr.errors import UserError, first_line
 from saga_sr.files import atomic_path, write_json_atomic
 from saga_sr.weights import differences
 
@@ -145,7 +145,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
             raise UserError(f"--checkpoint {path}: refused, it holds more than data") from error
         raise UserError(f"--checkpoint {path}: truncated or corrupt") from error
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"--checkpoint {path}: truncated or corrupt ({reason})") from error
     if not isinstance(checkpoint, dict) or "saga_sr" not in checkpoint:
         raise UserError(f"--checkpoint {path}: not a checkpoint of train_saga_sr.py")
@@ -208,7 +208,8 @@ def refuse_changes(stored: Mapping[str, Any], current: Mapping[str, Any]) -> Non
     if stored["data"] != current["data"]:
         problems.append("the files of --train_dir are not the same (names, order or lengths)")
     free = FREE_ON_RESUME | {"batch_size", "accumulate_grad_batches"}
-    for path, line in differences(stored["options"], current["options"]):
+    known = {name: current["options"].get(name) for name in stored["options"]}  # not newer flags
+    for path, line in differences(stored["options"], known):
         name = path.split(".")[0]
         if name not in free and not name.startswith("val_"):
             problems.append(f"--{line}")

@@ -5,18 +5,18 @@ Whatever does not fit is said; nothing is skipped in silence.
 """
 
 import json
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from saga_sr.config import ModelConfig, load_model_config
-from saga_sr.errors import UserError
+from saga_sr.errors import UserError, first_line
 from saga_sr.files import atomic_path, write_json_atomic
 from saga_sr.pretransform import AutoencoderPretransform
 
@@ -91,7 +91,7 @@ def _local_folder(folder_or_hub_id: Path | str, patterns: tuple[str, ...]) -> Pa
     try:
         return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"{name}: no such folder here, and the hub repository cannot be fetched ({reason}). "
             f"Download {', '.join(patterns)} by hand and pass their folder"
@@ -114,12 +114,10 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: truncated or corrupt ({reason})") from error
-    except Exception as error:  # pickle.UnpicklingError and what a hostile pickle provokes
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: refused, it holds more than plain tensors ({reason})") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path}: corrupt, or refused for holding more than tensors") from error
+    except Exception as error:  # whatever the bytes provoke in torch, zipfile or safetensors
+        raise UserError(f"{path}: truncated or corrupt ({first_line(error)})") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if state is None or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: holds no state_dict of tensors")

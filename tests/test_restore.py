@@ -1,0 +1,71 @@
+"""One segment from LR to SR."""
+
+import pytest
+import torch
+from tiny_models import built, text_and_rolloff, tiny_demo
+
+from saga_sr.restore import condition, generate, guidance, restore, segment_noise, solver_plan
+from saga_sr.rolloff import spectral_rolloff, unit_to_hz
+
+F2 = text_and_rolloff(tiny_demo())
+
+
+def _audio(size: int = 2) -> torch.Tensor:
+    return 0.1 * torch.randn(size, 1, 4096, generator=torch.Generator().manual_seed(0))
+
+
+def test_noise_is_a_function_of_its_key_alone() -> None:
+    config = built(tiny_demo()).config
+    first = segment_noise(config, [("a", 1), ("a", 2)])
+    second = segment_noise(config, [("a", 2)])
+    assert torch.equal(first[1], second[0])
+    assert not torch.equal(first[0], first[1])
+    assert first.std() == pytest.approx(1, abs=0.05)
+
+
+def test_condition_measures_the_input_and_takes_the_default_target() -> None:
+    model, audio = built(F2), _audio()
+    cond = condition(model, audio)
+    default = unit_to_hz(model.config.sampling.target_rolloff, 44100)
+    torch.testing.assert_close(cond.rolloff_hz[:, 0], spectral_rolloff(audio, 44100))
+    torch.testing.assert_close(cond.rolloff_hz[:, 1], default.expand(2))
+    assert not cond.text.any()
+    given = condition(model, audio, target_rolloff_hz=torch.tensor([1000.0, 2000.0]))
+    assert given.rolloff_hz[:, 1].tolist() == [1000.0, 2000.0]
+
+
+def test_condition_of_f0_is_the_lr_latent_alone() -> None:
+    cond = condition(built(tiny_demo()), _audio())
+    assert cond.text is None
+    assert cond.rolloff_hz is None
+
+
+def test_guidance_has_a_text_branch_only_where_there_is_text() -> None:
+    model, audio = built(F2), _audio()
+    sampling = model.config.sampling.model_copy(
+        update={"guidance_acoustic": 1.4, "guidance_text": 1.2}
+    )
+    text = torch.randn(2, 12, 24)
+    assert len(guidance(sampling, condition(model, audio))) == 2
+    assert len(guidance(sampling, condition(model, audio, text))) == 3
+
+
+def test_restore_is_sample_and_decode_and_does_not_depend_on_the_batch() -> None:
+    model, audio = built(F2), _audio()
+    sampling = model.config.sampling.model_copy(update={"num_steps": 3, "guidance_acoustic": 1.4})
+    noise = segment_noise(model.config, [("n", 0), ("n", 1)])
+    together = restore(model, audio, noise, sampling)
+    assert together.shape == audio.shape
+    alone = restore(model, audio[1:], noise[1:], sampling)
+    torch.testing.assert_close(together[1:], alone, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        latent = generate(model, condition(model, audio), noise, sampling)
+    torch.testing.assert_close(together, model.decode(latent))
+    assert torch.equal(together, restore(model, audio, noise, sampling))
+
+
+def test_plan_has_the_steps_that_were_asked_for() -> None:
+    sampling = built(F2).config.sampling
+    for solver, evaluations in (("euler", 5), ("midpoint", 10)):
+        asked = sampling.model_copy(update={"num_steps": 5, "solver": solver})
+        assert len(solver_plan(asked)) == evaluations

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from saga_sr.caption_table import CAPTION_FILE, CaptionRecord, CaptionTable
@@ -192,7 +192,7 @@ class TextEncoder:
     @cached_property
     def dim(self) -> int:
         """D, the width of the embeddings. Known from the cache without T5."""
-        about = self._folder / "model.json"
+        about = Path(self._folder, "model.json")
         if not about.is_file():
             dim = load_config(self.model, T5_FAMILIES, T5_ADVICE).d_model
             write_json_atomic(about, {"model": self.model, "dim": dim})
@@ -210,12 +210,12 @@ class TextEncoder:
         known = {text: self._read(text) for text in dict.fromkeys(texts) if text}
         missing = [text for text, embedding in known.items() if embedding is None]
         known.update(self._compute_and_store(missing))
-        rows = torch.zeros(len(texts), self.max_length, self.dim, dtype=torch.float16)
+        rows = torch.zeros(len(texts), self.max_length, self.dim)
         for row, text in zip(rows, texts, strict=True):
             embedding = known.get(text)
             if embedding is not None:
                 row[: len(embedding)] = embedding
-        return rows.to(self.device).float()
+        return rows.to(self.device)
 
     def fill_cache(self, texts: Iterable[str], show_progress: bool = True) -> int:
         """Compute what the cache lacks of ``texts``, then let go of T5; returns how many."""
@@ -287,23 +287,25 @@ class TextEncoder:
             logger.warning("%s: %s: %.60r (said once)", self.model, message, text)
 
     @cached_property
-    def _folder(self) -> Path:
+    def _folder(self) -> str:
         """The cache folder of this model and number of tokens."""
         identity = _model_identity(self.model)
         name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(self.model).name if identity else self.model)
         digest = hashlib.sha256(f"{identity or self.model}".encode()).hexdigest()
-        return self._cache_root / f"{name}-{digest[:16]}-{self.max_length}"
+        return str(self._cache_root / f"{name}-{digest[:16]}-{self.max_length}")
 
-    def _path(self, text: str) -> Path:
+    def _path(self, text: str) -> str:
+        """A string: building a Path would take half the time of reading it."""
         digest = text_hash(text)
-        return self._folder / digest[:2] / f"{digest}.safetensors"
+        return f"{self._folder}/{digest[:2]}/{digest}.safetensors"
 
     def _read(self, text: str) -> Tensor | None:
         path = self._path(text)
-        if not path.is_file():
-            return None
         try:
-            return load_file(path)["embedding"]
+            with open(path, "rb") as file:  # twice as fast for a small file as mapping it
+                return load(file.read())["embedding"]
+        except FileNotFoundError:
+            return None
         except (SafetensorError, KeyError, OSError) as error:
             logger.warning("%s: unreadable, computed again (%s)", path, error)
             return None

@@ -22,7 +22,7 @@ HELP_SECONDS = 1.0
 # Like the benchmarks: a measurement for developers, which may start slowly.
 MEASUREMENTS = {"measure_band_std.py"}
 # Imported where they are used, with a message that says what to install.
-EXTRAS = {"wandb", "gradio", "bitsandbytes", "visqol", "ssr_eval", "openl3"}
+EXTRAS = {"wandb", "gradio", "bitsandbytes", "visqol", "openl3"}
 # Import names that are not the name of their package.
 PACKAGE_OF = {"skimage": "scikit-image", "huggingface_hub": "huggingface-hub"}
 

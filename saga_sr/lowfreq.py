@@ -18,7 +18,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 Mode = Literal["soft", "hard"]
 
@@ -109,34 +108,53 @@ def _filter_rows(audio: Tensor, kernels: Tensor) -> Tensor:
     block = max(4096, 4 << (taps - 1).bit_length())
     step = block - taps + 1
     blocks = -(-length // step)
-    padded = audio[..., _reflected(length, taps // 2, audio.device)]
-    padded = F.pad(padded, (0, (blocks - 1) * step + block - padded.shape[-1]))
+    padded = audio.new_zeros(items, channels, (blocks - 1) * step + block)
+    _copy_with_reflected_ends(audio, padded, margin=taps // 2)
     spectra = torch.fft.rfft(padded.unfold(-1, block, step))  # [B, C, blocks, block / 2 + 1]
     spectra *= torch.fft.rfft(kernels, block).reshape(items, 1, 1, -1)
     filtered = torch.fft.irfft(spectra, block)[..., taps - 1 :]
     return filtered.reshape(items, channels, blocks * step)[..., :length]
 
 
-def _reflected(length: int, margin: int, device: torch.device) -> Tensor:
-    """Indices of a row of ``length`` samples with ``margin`` mirrored ones at both ends.
+def _copy_with_reflected_ends(audio: Tensor, padded: Tensor, margin: int) -> None:
+    """Write [..., T] into ``padded`` with ``margin`` mirrored samples before and after it.
 
     Unlike torch's reflection it goes back and forth as often as it takes, for rows of any length.
     """
+    length = audio.shape[-1]
     period = max(2 * (length - 1), 1)
-    index = torch.arange(-margin, length + margin, device=device) % period
-    return torch.minimum(index, period - index)
+    beyond = torch.arange(1, margin + 1, device=audio.device)
+    for position, index in ((0, -beyond.flip(0)), (margin + length, length - 1 + beyond)):
+        index = index % period
+        mirrored = audio[..., torch.minimum(index, period - index)]
+        padded[..., position : position + margin] = mirrored
+    padded[..., margin : margin + length] = audio
 
 
 # ---------------------------------------------------------------------------- hard
 def _keep_bins(audio: Tensor, cutoffs: Tensor, sample_rate: int) -> Tensor:
-    """[B, C, T] without the STFT bins at and above the cutoff of its item."""
-    items, channels, length = audio.shape
-    window = torch.hann_window(_N_FFT, dtype=audio.dtype, device=audio.device)
-    padding = max(_N_FFT - length, 0)  # a reflected frame needs half a window of samples
-    rows = F.pad(audio.reshape(items * channels, length), (0, padding))
-    spectra = torch.stft(rows, _N_FFT, _HOP, window=window, return_complex=True)
+    """[B, C, T] without the STFT bins at and above the cutoff of its item.
+
+    Four frames cover every sample, the ends included, so the squared Hann windows add up to 1.5.
+    """
     bins_hz = torch.arange(_N_FFT // 2 + 1, device=audio.device) * (sample_rate / _N_FFT)
-    dropped = (bins_hz >= cutoffs[:, None]).repeat_interleave(channels, 0)
-    spectra.masked_fill_(dropped[:, :, None], 0)
-    rows = torch.istft(spectra, _N_FFT, _HOP, window=window, length=length + padding)
-    return rows[:, :length].reshape(items, channels, length)
+    kept = (bins_hz < cutoffs[:, None]).to(audio)  # [B, F]
+    # Item by item: the frames of one fit into the cache, those of a batch do not.
+    return torch.stack([_through_stft(*item) for item in zip(audio, kept, strict=True)])
+
+
+def _through_stft(audio: Tensor, gains: Tensor) -> Tensor:
+    """[C, T] with every frame's spectrum multiplied by ``gains`` [F]."""
+    channels, length = audio.shape
+    margin, overlap = _N_FFT - _HOP, _N_FFT // _HOP
+    frames = (margin + length - 1) // _HOP + 1
+    window = torch.hann_window(_N_FFT, dtype=audio.dtype, device=audio.device)
+    padded = audio.new_zeros(channels, (frames - 1) * _HOP + _N_FFT)
+    _copy_with_reflected_ends(audio, padded, margin)
+    spectra = torch.fft.rfft(padded.unfold(-1, _N_FFT, _HOP) * window)  # [C, frames, F]
+    parts = torch.fft.irfft(spectra * gains, _N_FFT) * (window / 1.5)
+    parts = parts.unflatten(-1, (overlap, _HOP))
+    total = audio.new_zeros(channels, frames + overlap - 1, _HOP)
+    for part in range(overlap):
+        total[:, part : part + frames] += parts[:, :, part]
+    return total.flatten(-2)[:, margin : margin + length]

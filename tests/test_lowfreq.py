@@ -140,7 +140,8 @@ def test_hard_equals_librosa_bin_replacement():
     mixed = np.where(low[:, None], *spectra)
     expected = librosa.istft(mixed, n_fft=2048, hop_length=512, length=20_000)
     found = low_frequency_replace(generated, lr, CUTOFF_HZ, RATE, "hard")[0, 0].numpy()
-    assert np.abs(found - expected).max() < 1e-5
+    # At the ends librosa has fewer frames per sample.
+    assert np.abs(found - expected)[2048:-2048].max() < 1e-6
 
 
 @pytest.mark.parametrize("mode", ["soft", "hard"])

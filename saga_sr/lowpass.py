@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from scipy import fft, signal
 from torch import Tensor
-from torch.nn import functional
 
 from saga_sr.errors import UserError
 
@@ -60,8 +59,10 @@ class Lowpass:
     def gain(self, frequency_hz: np.ndarray | float, sample_rate: int) -> np.ndarray:
         """Amplitude response of the forward-backward filter, resampling included, in [0, ~1]."""
         frequency_hz = np.asarray(frequency_hz, dtype=np.float64)
-        cos_w = np.cos(2 * np.pi * frequency_hz / sample_rate).reshape(-1)
-        gain = _squared_response(_design(self, sample_rate), cos_w).reshape(frequency_hz.shape)
+        cos_w = np.cos(2 * np.pi * frequency_hz.reshape(-1) / sample_rate)
+        powers = np.stack([np.ones_like(cos_w), cos_w, cos_w**2])
+        coefficients = _power_coefficients([_design(self, sample_rate)])
+        gain = _squared_response(coefficients, powers).reshape(frequency_hz.shape)
         return gain * _resampling_gain(frequency_hz / self.cutoff_hz) if self.resample else gain
 
     def passband_hz(self, sample_rate: int) -> float:
@@ -156,12 +157,20 @@ def _filter_zero_phase(audio: Tensor, sample_rate: int, lowpass: Sequence[Lowpas
     designs = [_design(one, sample_rate) for one in lowpass]
     margin = max(_ringing_samples(sections) for sections in designs)
     padded = _pad_odd(audio, margin)
-    # a multiple of 256: MKL is up to three times slower at lengths with few factors of two
-    fft_length = 256 * fft.next_fast_len(ceil(padded.shape[-1] / 256), real=True)
+    fft_length = _fast_fft_length(padded.shape[-1])
     gain = _gain_on_bins(designs, fft_length, audio)  # [B, F]
-    gain = gain.reshape(len(designs), *([1] * (audio.dim() - 2)), -1)
-    spectrum = torch.fft.rfft(padded, n=fft_length) * gain
+    spectrum = torch.fft.rfft(padded, n=fft_length)
+    spectrum *= gain.reshape(len(designs), *([1] * (audio.dim() - 2)), -1)
     return torch.fft.irfft(spectrum, n=fft_length)[..., margin : margin + length].contiguous()
+
+
+def _fast_fft_length(length: int) -> int:
+    """At least ``length`` and few different ones, so that `_cosine_powers` is found again.
+
+    MKL is up to three times slower at lengths with few factors of two.
+    """
+    step = 2048 if length > 65536 else 256
+    return step * fft.next_fast_len(ceil(length / step), real=True)
 
 
 def _gain_on_bins(designs: Sequence[np.ndarray], fft_length: int, like: Tensor) -> Tensor:
@@ -170,39 +179,40 @@ def _gain_on_bins(designs: Sequence[np.ndarray], fft_length: int, like: Tensor) 
     Single precision is too coarse near the poles of a steep filter; MPS has no double precision.
     """
     device = torch.device("cpu") if like.device.type == "mps" else like.device
+    coefficients = torch.from_numpy(_power_coefficients(designs)).to(device)
+    return _squared_response(coefficients, _cosine_powers(fft_length, device)).to(like)
+
+
+@lru_cache(maxsize=8)
+def _cosine_powers(fft_length: int, device: torch.device) -> Tensor:
+    """1, cos(w) and cos(w)^2 at the bins of a real FFT: [3, F], double precision."""
     bins = torch.arange(fft_length // 2 + 1, dtype=torch.float64, device=device)
     cos_w = torch.cos(2 * torch.pi / fft_length * bins)
-    sections = torch.from_numpy(_stack_sections(designs)).to(device)  # [B, S, 6]
-    return _squared_response(sections, cos_w).to(like)
+    return torch.stack([torch.ones_like(cos_w), cos_w, cos_w**2])
 
 
-def _stack_sections(designs: Sequence[np.ndarray]) -> np.ndarray:
-    """Sections of several filters as [B, S, 6]; sections that are not needed pass everything."""
-    longest = max(len(design) for design in designs)
-    stacked = np.tile([1.0, 0.0, 0.0, 1.0, 0.0, 0.0], (len(designs), longest, 1))
-    for item, design in enumerate(designs):
-        stacked[item, : len(design)] = design
-    return stacked
+def _power_coefficients(designs: Sequence[np.ndarray]) -> np.ndarray:
+    """|B|^2 and |A|^2 of each section as coefficients of 1, cos(w), cos(w)^2: [B, S, 2, 3].
 
-
-def _squared_response(sections: Any, cos_w: Any) -> Any:
-    """|H|^2 of second-order sections, coefficients on the last axis, at the cosines of frequency.
-
-    Arrays or tensors alike: sections [S, 6] or [B, S, 6], cosines [F]; the result is [F] or [B, F].
-
-    For real b, |b0 + b1 z^-1 + b2 z^-2|^2 on the unit circle is a quadratic in cos(w): no complex
-    arithmetic is needed.
+    For real c, |c0 + c1 z^-1 + c2 z^-2|^2 on the unit circle is a quadratic in cos(w): no complex
+    arithmetic is needed. Sections that a filter does not have pass everything.
     """
-    power: Any = 1.0
-    for section in range(sections.shape[-2]):
-        b0, b1, b2, a0, a1, a2 = (sections[..., section, k, None] for k in range(6))
-        power = power * _quadratic(b0, b1, b2, cos_w) / _quadratic(a0, a1, a2, cos_w)
-    return power
+    longest = max(len(design) for design in designs)
+    sections = np.tile([1.0, 0.0, 0.0, 1.0, 0.0, 0.0], (len(designs), longest, 1))
+    for item, design in enumerate(designs):
+        sections[item, : len(design)] = design
+    c0, c1, c2 = np.moveaxis(sections.reshape(len(designs), longest, 2, 3), -1, 0)
+    return np.stack([(c0 - c2) ** 2 + c1**2, 2 * c1 * (c0 + c2), 4 * c0 * c2], axis=-1)
 
 
-def _quadratic(c0: Any, c1: Any, c2: Any, cos_w: Any) -> Any:
-    """|c0 + c1 z^-1 + c2 z^-2|^2 at cos(w)."""
-    return ((c0 - c2) ** 2 + c1**2) + cos_w * (2 * c1 * (c0 + c2) + cos_w * (4 * c0 * c2))
+def _squared_response(coefficients: Any, powers: Any) -> Any:
+    """|H|^2 [B, F] from `_power_coefficients` and powers of cos(w) [3, F]; arrays or tensors."""
+    response = 1.0
+    for section in range(coefficients.shape[1]):
+        quotient = coefficients[:, section, 0] @ powers
+        quotient /= coefficients[:, section, 1] @ powers
+        response = quotient * response
+    return response
 
 
 def _pad_odd(audio: Tensor, margin: int) -> Tensor:
@@ -215,11 +225,11 @@ def _pad_odd(audio: Tensor, margin: int) -> Tensor:
     first, last = audio[..., :1], audio[..., -1:]
     left = 2 * first - audio[..., 1 : turned + 1].flip(-1)
     right = 2 * last - audio[..., -turned - 1 : -1].flip(-1)
-    joined = torch.cat([left, audio, right], dim=-1)
     hold = margin - turned
-    return functional.pad(joined.flatten(0, -2), (hold, hold), mode="replicate").unflatten(
-        0, audio.shape[:-1]
+    held_left, held_right = (
+        end.expand(*audio.shape[:-1], hold) for end in (2 * first - last, 2 * last - first)
     )
+    return torch.cat([held_left, left, audio, right, held_right], dim=-1)
 
 
 @lru_cache(maxsize=256)

@@ -224,7 +224,8 @@ class TextEncoder:
         distinct = dict.fromkeys(tidy_text(text) for text in texts)
         missing = [text for text in distinct if text and self._read(text) is None]
         missing.sort(key=len)  # texts of like length waste little padding
-        with tqdm(total=len(missing), desc="text", unit="text", disable=not show_progress) as bar:
+        is_quiet = not (missing and show_progress)
+        with tqdm(total=len(missing), desc="text", unit=" texts", disable=is_quiet) as bar:
             for batch in in_batches(missing, TEXT_BATCH):
                 self._compute_and_store(batch)
                 bar.update(len(batch))

@@ -1,13 +1,18 @@
 """What text a clip gets, captions.jsonl, and T5 embeddings with their cache (a tiny real T5)."""
 
+import importlib
 import json
 import logging
 import multiprocessing
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import ROOT, tiny_demo
 from tiny_text_models import CHINESE, LATIN, build_tiny_t5
 
 from saga_sr.errors import UserError
@@ -19,6 +24,8 @@ from saga_sr.text import (
     text_coverage,
     text_for_clip,
 )
+
+sys.path.insert(0, str(ROOT))  # the training script lies there
 
 TEXTS = ["a dog barks", "rain", "", "piano, slow and soft"]
 
@@ -331,15 +338,19 @@ def test_fill_cache_computes_each_new_text_once_and_lets_go_of_t5(t5: str, tmp_p
     assert encoder.fill_cache(TEXTS, show_progress=False) == 0
 
 
-def test_cache_is_shared_through_a_hub_id_without_a_network(
-    t5: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def hub(t5: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache folder, holding the tiny T5 as tiny/t5, and no network."""
     hub = tmp_path / "hub"
-    snapshot = hub / "models--tiny--t5" / "snapshots" / ("0" * 40)
-    shutil.copytree(t5, snapshot)
+    shutil.copytree(t5, hub / "models--tiny--t5" / "snapshots" / ("0" * 40))
     (hub / "models--tiny--t5" / "refs").mkdir()
     (hub / "models--tiny--t5" / "refs" / "main").write_text("0" * 40, encoding="utf-8")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return hub
+
+
+def test_cache_is_shared_through_a_hub_id_without_a_network(hub: Path, tmp_path: Path) -> None:
     live = make_encoder("tiny/t5", tmp_path / "cache").encode(TEXTS)
     shutil.rmtree(hub)  # warm: not even the configuration of T5 is needed
     assert torch.equal(make_encoder("tiny/t5", tmp_path / "cache").encode(TEXTS), live)
@@ -373,8 +384,6 @@ def test_encode_with_damaged_weights_names_the_folder(t5: str, tmp_path: Path) -
 
 
 def test_encode_with_weights_missing_refuses_to_use_random_ones(t5: str, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     folder = shutil.copytree(t5, tmp_path / "t5")
     weights = load_file(folder / "model.safetensors")
     weights.pop("encoder.final_layer_norm.weight")
@@ -390,8 +399,6 @@ def test_encode_with_a_model_that_is_no_t5_says_which_it_is(tmp_path: Path) -> N
 
 
 def test_encode_with_weights_that_give_nan_says_so(t5: str, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     folder = shutil.copytree(t5, tmp_path / "t5")
     weights = load_file(folder / "model.safetensors")
     weights["encoder.final_layer_norm.weight"] *= float("nan")
@@ -415,3 +422,49 @@ def test_encode_with_a_full_t5_uses_its_encoder(t5: str, tmp_path: Path) -> None
     encoded = make_encoder(str(tmp_path / "full"), tmp_path / "cache").encode(["rain"])[0]
     expected = t5_by_hand(str(tmp_path / "full"), "rain", 24)
     torch.testing.assert_close(encoded[: len(expected)], expected, rtol=1e-3, atol=1e-4)
+
+
+# --- F1 -------------------------------------------------------------------------------------------
+
+
+def test_f1_from_the_cache_equals_f1_live_and_needs_no_t5(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    flags = f1_flags(tmp_path)
+    live = trained_weights(tmp_path / "live", flags)
+    transcripts_only = trained_weights(tmp_path / "transcripts", [*flags, "--disable_caption"])
+    assert any(not torch.equal(live[name], transcripts_only[name]) for name in live)
+    shutil.rmtree(hub)
+    from_cache = trained_weights(tmp_path / "from_cache", flags)
+    assert all(torch.equal(live[name], from_cache[name]) for name in live)
+
+
+def f1_flags(folder: Path) -> list[str]:
+    """Flags of a short F1 run on audio with a caption and a transcript, validation included."""
+    audio = folder / "audio"
+    audio.mkdir()
+    noise = 0.1 * torch.randn(9000, generator=torch.Generator().manual_seed(0)).numpy()
+    soundfile.write(audio / "a.wav", noise, 44100)
+    (audio / "a.txt").write_text("hello", encoding="utf-8")
+    (audio / "captions.jsonl").write_text(
+        CaptionRecord("a.wav", "hiss", 0.0, 0.1).to_line()
+        + CaptionRecord("a.wav", "more hiss", 0.1, 9000 / 44100).to_line(),
+        encoding="utf-8",
+    )
+    config = tiny_demo(model__diffusion__cross_attention_cond_ids=["prompt"])
+    text = config["model"]["conditioning"]["configs"][0]["config"]
+    text |= {"t5_model_name": "tiny/t5", "dim": 16, "max_length": 24}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return [
+        "--train_dir", str(audio), "--val_dir", str(audio), "--val_num_clips", "1",
+        "--val_num_train_clips", "0", "--val_num_steps", "1", "--val_num_pictures", "0",
+        "--model_config", str(folder / "config.json"), "--batch_size", "2", "--max_steps", "3",
+        "--num_workers", "0", "--accelerator", "cpu", "--logger", "csv",
+    ]  # fmt: skip
+
+
+def trained_weights(output: Path, flags: list[str]) -> dict[str, torch.Tensor]:
+    train = importlib.import_module("train_saga_sr")
+    train.main(train.parse_options([*flags, "--output_dir", str(output)]))
+    return load_file(output / "export" / "model.safetensors")

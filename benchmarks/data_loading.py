@@ -1,0 +1,140 @@
+"""How fast training clips are made on one core, against the straightforward way.
+
+    python benchmarks/data_loading.py                     # 3 min stereo WAV, FLAC, OGG, MP3
+    python benchmarks/data_loading.py --formats OGG FLAC --clips 40
+
+Both ways make the same item from the same files: a stereo crop of 262,144 samples (5.94 s), its
+roll-off, its low-passed copy. The baseline decodes the whole file, crops, takes the roll-off by
+librosa and filters with scipy.signal.sosfiltfilt. Ours is `saga_sr.dataset.SAGASRDataset` as
+training uses it. They take turns clip by clip in one process on one thread. The time is the
+process's own processor time (the files lie in the disk cache), so that it stays fair on a machine
+that is doing other things as well; medians are reported. The files are synthetic (decaying harmonic
+notes and noise), made in a temporary folder.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_name] = "1"  # before numpy and torch: clips per second and core
+
+# ruff: noqa: E402
+import librosa
+import numpy as np
+import soundfile
+import torch
+from scipy import signal
+
+from saga_sr.audio_files import AudioIndex
+from saga_sr.dataset import ClipReader, SAGASRDataset
+
+RATE = 44100
+SAMPLE_SIZE = 262_144
+FORMATS = ("WAV", "FLAC", "OGG", "MP3")
+
+
+def make_music(duration_s: float, rng: np.random.Generator) -> np.ndarray:
+    """Stereo [T, 2] with harmonics, onsets and noise: codecs work as hard as on music."""
+    length = round(duration_s * RATE)
+    audio = 0.01 * rng.standard_normal((length, 2))
+    note_s = np.arange(RATE // 2) / RATE
+    for start in range(0, length - len(note_s), RATE // 8):
+        pitch_hz = 110 * 2 ** (rng.integers(36) / 12)
+        harmonics = np.arange(1, 20)[:, None]
+        note = np.sum(np.sin(2 * np.pi * pitch_hz * harmonics * note_s) / harmonics, axis=0)
+        note *= np.exp(-8 * note_s) * rng.uniform(0.02, 0.1)
+        audio[start : start + len(note)] += note[:, None] * rng.uniform(0.5, 1.0, 2)
+    return np.clip(audio, -1, 1)
+
+
+def straightforward_item(path: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Decode everything, crop, roll-off, forward-backward low-pass."""
+    audio, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    start = rng.integers(len(audio) - SAMPLE_SIZE + 1)
+    hr = np.ascontiguousarray(audio[start : start + SAMPLE_SIZE].T)
+    rolloff_hz = _librosa_rolloff(hr)
+    cutoff_hz = max(2000.0, min(rng.uniform(2000, 16000), 0.94 * rolloff_hz))
+    order = int(rng.integers(2, 11))
+    sections = signal.cheby1(order, 0.1, cutoff_hz, fs=RATE, output="sos")
+    lr = signal.sosfiltfilt(sections, hr, axis=-1).astype(np.float32)
+    _librosa_rolloff(lr)
+    return hr, lr
+
+
+def _librosa_rolloff(audio: np.ndarray) -> float:
+    magnitude = np.abs(librosa.stft(audio, n_fft=2048, hop_length=512)).sum(axis=(0, 2))
+    return float(np.searchsorted(np.cumsum(magnitude), 0.985 * magnitude.sum()) * RATE / 2048)
+
+
+def median_times_s(ways: dict[str, Callable[[int], object]], repeats: int) -> dict[str, float]:
+    """Median processor seconds of each way, taken in turns."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(-2, repeats):  # two rounds to warm up
+        for name, run in ways.items():
+            began = time.process_time()
+            run(repeat + 2)
+            if repeat >= 0:
+                times[name].append(time.process_time() - began)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def measure(file_format: str, folder: Path, args: argparse.Namespace) -> tuple[float, float]:
+    """(baseline, ours) in seconds per clip for one file format."""
+    below = folder / file_format
+    below.mkdir()
+    for number in range(args.files):
+        audio = make_music(args.duration_s, np.random.default_rng(number))
+        path = below / f"{number}.{file_format.lower()}"
+        with soundfile.SoundFile(path, "w", RATE, audio.shape[1]) as file:
+            for start in range(0, len(audio), RATE):  # libsndfile crashes on minutes of Vorbis
+                file.write(audio[start : start + RATE])
+    index = AudioIndex.scan([below], cache_dir=folder / "cache", progress=False)
+    dataset = SAGASRDataset(ClipReader(index, SAMPLE_SIZE), seed=0, compute_rolloff=True)
+    rng = np.random.default_rng(0)
+    times = median_times_s(
+        {
+            "baseline": lambda clip: straightforward_item(index.path(clip % args.files), rng),
+            "ours": lambda clip: dataset[clip],
+        },
+        args.clips,
+    )
+    return times["baseline"], times["ours"]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Clips per second and core, as Markdown.")
+    parser.add_argument("--formats", nargs="+", default=list(FORMATS), choices=FORMATS)
+    parser.add_argument("--duration_s", type=float, default=180.0, help="of each file")
+    parser.add_argument("--files", type=int, default=3, help="per format")
+    parser.add_argument("--clips", type=int, default=30, help="timed per format and way")
+    return parser
+
+
+def main() -> None:
+    args = build_parser().parse_args()
+    torch.set_num_threads(1)
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, libsndfile {soundfile.__libsndfile_version__}; "
+        f"{args.duration_s:g} s stereo files, one thread, median of {args.clips}\n"
+    )
+    print("| file | baseline, ms | ours, ms | baseline, clips/s | ours, clips/s | ratio |")
+    print("|---|---|---|---|---|---|")
+    for file_format in args.formats:
+        with tempfile.TemporaryDirectory() as folder:
+            baseline_s, ours_s = measure(file_format, Path(folder), args)
+        print(
+            f"| {file_format} | {1000 * baseline_s:.1f} | {1000 * ours_s:.1f} "
+            f"| {1 / baseline_s:.2f} | {1 / ours_s:.1f} | {baseline_s / ours_s:.1f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

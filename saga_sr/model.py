@@ -171,18 +171,20 @@ class SAGASRModel(nn.Module):
         if not one_batch and len(terms) > 1:
             parts = [self.guided_velocity(x_t, t, cond, [term]) for term in terms]
             return torch.stack(parts).sum(dim=0)
-        size, count = len(cond), len(terms)
-        drop_lr = torch.tensor([not b.lr for _, b in terms], device=x_t.device)
-        drop_text = torch.tensor([not b.text for _, b in terms], device=x_t.device)
+        count = len(terms)
+
+        def per_item(values: list[bool]) -> Tensor:  # filled on the device: no copy to wait for
+            return torch.cat([torch.full_like(t, v, dtype=torch.bool) for v in values])
+
         velocities = self.velocity(
             x_t.repeat(count, 1, 1),
             t.repeat(count),
             cond.repeated(count),
-            drop_lr.repeat_interleave(size),
-            drop_text.repeat_interleave(size),
-        ).unflatten(0, (count, size))
-        weights = torch.tensor([c for c, _ in terms], device=x_t.device)
-        return (weights[:, None, None, None] * velocities.float()).sum(dim=0)
+            per_item([not branch.lr for _, branch in terms]),
+            per_item([not branch.text for _, branch in terms]),
+        )
+        parts = velocities.float().chunk(count)
+        return torch.stack([c * v for (c, _), v in zip(terms, parts, strict=True)]).sum(dim=0)
 
     def _context(
         self, text: Tensor | None, rolloff_cross: Tensor | None, size: int

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from saga_sr.config import AutoencoderPretransformSection, MDCTConfig, ModelConfig
+from saga_sr.snake import replace_snakes
 from saga_sr.stable_audio import quiet_import
 
 
@@ -158,6 +159,7 @@ class AutoencoderPretransform(Pretransform):
         self.margin_frames = _decoder_margin(config.decoder.config.strides)
         raw: dict[str, Any] = config.model_dump(mode="json")
         self.model = create_autoencoder_from_config({"sample_rate": sample_rate, "model": raw})
+        replace_snakes(self.model)
 
     def encode(self, audio: Tensor) -> Tensor:
         statistics = self._mapped(self.model.encoder, audio)

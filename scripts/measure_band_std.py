@@ -50,7 +50,10 @@ def main() -> None:
     if not isinstance(section, MDCTConfig):
         parser.error(f"{options.model_config}: the pretransform is no MDCT")
     files = sorted(
-        path for folder in options.audio_dir for path in folder.rglob("*") if path.suffix in SUFFIXES
+        path
+        for folder in options.audio_dir
+        for path in folder.rglob("*")
+        if path.suffix in SUFFIXES
     )
     per_bin = measure(files, section, config.sample_rate, config.sample_size)
     nyquist = config.sample_rate / 2

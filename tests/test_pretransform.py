@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 from stable_audio_tools.models.autoencoders import create_autoencoder_from_config
+from stable_audio_tools.models.blocks import SnakeBeta
 from tiny_models import built, tiny_vae
 
 from saga_sr.config import MDCTConfig, parse_model_config
 from saga_sr.pretransform import AutoencoderPretransform, MDCTPretransform, create_pretransform
+from saga_sr.snake import Snake
 
 RATE = 44100
 
@@ -89,6 +91,30 @@ def test_vae_latent_is_the_posterior_mean_of_stable_audio_tools() -> None:
         drawn = [vae.model.encode(audio) for _ in range(2)]
     assert not torch.equal(*drawn)  # the trap: their encode draws with ambient noise
     assert torch.equal(vae.encode(audio), vae.encode(audio))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 1000), (1, 4, 70_000), (1, 4, 1)])
+def test_snake_is_the_function_of_stable_audio_tools(shape: tuple[int, int, int]) -> None:
+    theirs = SnakeBeta(4)
+    torch.nn.init.normal_(theirs.alpha)
+    torch.nn.init.normal_(theirs.beta)
+    ours, x = Snake(theirs.alpha, theirs.beta), 3 * _noise(*shape)
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), atol=1e-5, rtol=1e-5)
+
+
+def test_vae_without_their_snakes_has_the_same_parameters_and_function() -> None:
+    config = parse_model_config(tiny_vae())
+    raw = config.model.pretransform.config.model_dump(mode="json")
+    theirs = create_autoencoder_from_config({"sample_rate": RATE, "model": raw})
+    vae = create_pretransform(config)
+    assert isinstance(vae, AutoencoderPretransform)
+    vae.model.load_state_dict(theirs.state_dict())
+    audio = 0.1 * _noise(1, 2, 4096)
+    with torch.no_grad():
+        mean, _ = theirs.encoder(audio).chunk(2, dim=1)
+        torch.testing.assert_close(vae.encode(audio), mean, atol=1e-5, rtol=1e-4)
 
 
 def test_vae_folded_weight_norm_keeps_the_function() -> None:

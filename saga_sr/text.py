@@ -95,10 +95,10 @@ def read_transcript(audio_path: Path) -> str | None:
         UserError: the file is not UTF-8 (with or without a byte order mark).
     """
     path = audio_path.with_suffix(".txt")
-    if not path.is_file():
-        return None
     try:
         return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return None
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: the transcript is not UTF-8 (byte {error.start}); save it as UTF-8, "

@@ -10,18 +10,24 @@ CHINESE = list("你好世界这是一段语音的文字音乐雨声")
 
 
 def build_tiny_t5(
-    folder: Path, dim: int = 16, seed: int = 0, characters: list[str] | None = None
+    folder: Path,
+    dim: int = 16,
+    seed: int = 0,
+    characters: list[str] | None = None,
+    **settings: int,
 ) -> Path:
-    """Save a T5 encoder ``dim`` wide that spells its texts in ``characters`` (Latin by default)."""
+    """Save a T5 encoder ``dim`` wide that spells its texts in ``characters`` (Latin by default).
+
+    ``settings`` go to `T5Config`.
+    """
     from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
     pieces = ["▁", *(characters if characters is not None else LATIN)]
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     vocabulary = special + [(piece, -2.0) for piece in pieces]
     tokenizer = T5Tokenizer(vocab=vocabulary, extra_ids=0)
-    config = T5Config(
-        vocab_size=len(tokenizer), d_model=dim, d_kv=8, d_ff=2 * dim, num_layers=2, num_heads=2
-    )
+    shape = {"d_model": dim, "d_kv": 8, "d_ff": 2 * dim, "num_layers": 2, "num_heads": 2}
+    config = T5Config(**{"vocab_size": len(tokenizer), **shape, **settings})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = T5EncoderModel(config)

@@ -18,7 +18,6 @@ Two nodes of eight GPUs: the same command on each under torchrun, and  --devices
 import argparse
 import logging
 import math
-import signal
 import time
 import warnings
 from collections import deque
@@ -133,6 +132,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--activation_checkpointing",
         action="store_true",
         help="less memory, a third more computing",
+    )
+    run.add_argument(
+        "--compile", action="store_true", help="torch.compile the DiT; needs a C++ compiler"
     )
     run.add_argument(
         "--detect_anomaly",
@@ -263,7 +265,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -290,6 +292,7 @@ from saga_sr.rolloff import hz_to_unit
 from saga_sr.text import CAPTION_FILE, CaptionTable, TextEncoder, text_coverage
 
 Batch = tuple[Tensor, list[dict[str, Any]]]
+say = rank_zero_only(print)
 
 SMALL_CORPUS_AUGMENTATION = AugmentOptions(
     gain_db=6.0,
@@ -321,11 +324,16 @@ class SAGASRTrainer(L.LightningModule):
         self.config, self.options, self.text_encoder = config, options, text_encoder
         self.model = SAGASRModel(config)
         self.model.activation_checkpointing = options.activation_checkpointing
+        if options.compile:
+            self.model.dit.transformer.compile()
         self.ema = EMA(self.model.trainable(), config.training.ema)
         self.data_fingerprint = ""
         self.val_names: list[str] = []
         self.last_means: dict[str, float] = {}
+        self.validation_is_due = False
         self._grad_norms: deque[float] = deque(maxlen=GRAD_NORM_HISTORY)
+        self._micro_losses: list[Tensor] = []
+        self._last_step_time: float | None = None
 
     # --- one training step ----------------------------------------------------------------------
 
@@ -337,7 +345,7 @@ class SAGASRTrainer(L.LightningModule):
         velocity = self.model.velocity(x_t, t, cond, drop_lr, drop_text)
         loss = (velocity.float() - target_velocity(hr_latent, noise)).square().mean()
         self._stop_if_not_finite("loss", loss, [item["audio_path"] for item in batch[1]])
-        self._log_progress(loss, len(draws))
+        self._micro_losses.append(loss.detach())
         return loss
 
     def encode_batch(self, batch: Batch) -> tuple[Tensor, Conditioning]:
@@ -375,15 +383,6 @@ class SAGASRTrainer(L.LightningModule):
         device = like.device
         t, noise = torch.cat(times).to(device), torch.stack(noises).to(device)
         return t, noise, drop_lr.to(device), drop_text.to(device)
-
-    def _log_progress(self, loss: Tensor, num_clips: int) -> None:
-        self.log("train/loss", loss, prog_bar=True, batch_size=num_clips)
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], prog_bar=True)
-        now = time.monotonic()
-        if (before := getattr(self, "_last_step_time", None)) is not None:
-            clips_per_s = num_clips * self.trainer.world_size / max(now - before, 1e-9)
-            self.log("train/clips_per_s", clips_per_s, prog_bar=True)
-        self._last_step_time = now
 
     # --- optimisation ---------------------------------------------------------------------------
 
@@ -423,12 +422,30 @@ class SAGASRTrainer(L.LightningModule):
             norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf)
         self._stop_if_not_finite("gradient norm", norm)
         self._grad_norms.append(float(norm))
-        self.log("train/grad_norm", norm)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         if self.config.training.use_ema:
             self.ema.update(self.global_step + 1)
+        self._log_step()
+
+    def _log_step(self) -> None:
+        """The numbers of an optimiser step, before its checkpoint; the loss is the mean over all
+        its clips, those of other micro-batches and processes included."""
+        loss = self.trainer.strategy.reduce(torch.stack(self._micro_losses).mean())
+        self._micro_losses.clear()
+        now = time.monotonic()
+        values = {
+            "train/loss": float(loss),
+            "train/grad_norm": self._grad_norms[-1],
+            "train/lr": self.trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        if self._last_step_time is not None:
+            values["train/clips_per_s"] = self.global_batch / (now - self._last_step_time)
+        self._last_step_time = now
+        self.log_dict(values, prog_bar=True, logger=False)
+        for logger in self.loggers:
+            logger.log_metrics(values, self.global_step)
 
     def _stop_if_not_finite(self, name: str, value: Tensor, paths: Sequence[str] = ()) -> None:
         if torch.isfinite(value):
@@ -445,7 +462,7 @@ class SAGASRTrainer(L.LightningModule):
     # --- validation -----------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        """From here to the end of the epoch the parameters are the averaged ones."""
+        """From here to `leave_validation` the parameters are the averaged ones."""
         self._averaged = ExitStack()
         if self.config.training.use_ema:
             self._averaged.enter_context(self.ema.applied())
@@ -475,18 +492,22 @@ class SAGASRTrainer(L.LightningModule):
         values |= measure(restored)
         values |= validation.suffixed(measure(common), "common")
         values |= validation.suffixed(measure(lr), "input")
-        self._means[name].add(values)
+        self._means[name].add(clips, values)
         self._write_samples(name, clips, {"LR": lr, "prediction": restored, "HR": hr}, cutoff_hz)
 
-    def on_validation_epoch_end(self) -> None:
+    def leave_validation(self) -> None:
+        """The parameters are again those that are trained."""
         self._averaged.close()
+
+    def on_validation_epoch_end(self) -> None:
+        self.leave_validation()
         if self.trainer.sanity_checking:
             return
         for name, means in self._means.items():
             for metric, value in means.means().items():
                 self.last_means[f"{name}/{metric}"] = value
                 shown = name == "val" and metric == "lsd"
-                self.log(f"{name}/{metric}", value, prog_bar=shown, rank_zero_only=True)
+                self.log(f"{name}/{metric}", value, prog_bar=shown)  # the same on all processes
 
     def _restore(self, cond: Conditioning, clips: list[int]) -> Tensor:
         """Sample and decode fixed clips from their fixed noise, without the crossover."""
@@ -516,8 +537,10 @@ class SAGASRTrainer(L.LightningModule):
         """WAVs and a picture of the first clips, into the output folder and TensorBoard."""
         if self.trainer.sanity_checking or self.options.fast_dev_run:
             return
+        if not self.trainer.is_global_zero:  # it writes the first clips of its share
+            return
         for row, clip in enumerate(clips):
-            if clip >= self.options.val_num_pictures:
+            if clip >= self.options.val_num_pictures * self.trainer.world_size:
                 continue
             folder = self.options.output_dir / "samples" / f"step={self.global_step:08d}"
             panels = {label: batch[row].float().cpu() for label, batch in audio.items()}
@@ -562,6 +585,11 @@ class SAGASRTrainer(L.LightningModule):
         done = checkpoint["global_step"] * self.options.accumulate_grad_batches
         for counts in (progress["total"], progress["current"]):
             counts.update(ready=done, started=done, processed=done, completed=done - 1)
+        # A checkpoint goes before the validation of its step; Lightning takes this for one begun.
+        due = int(self.validation_is_due)
+        validated = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+        for counts in (validated["total"], validated["current"]):
+            counts.update(ready=due, started=due, processed=0, completed=0)
 
 
 def learning_rate_factor(
@@ -578,17 +606,6 @@ def learning_rate_factor(
     if cooldown_steps:
         factor *= min(1.0, max(0, max_steps - step) / cooldown_steps)
     return factor
-
-
-class SaveOnSignal(Callback):
-    """SIGTERM (preemption, SLURM) saves a checkpoint before Lightning stops the run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        if trainer.received_sigterm:
-            trainer.save_checkpoint(self.folder / f"step={trainer.global_step:08d}.ckpt")
 
 
 # --- what a run is put together from ------------------------------------------------------------
@@ -621,13 +638,13 @@ def load_weights(module: SAGASRTrainer, options: argparse.Namespace) -> None:
     model, has_pretransform = module.model, not module.model.pretransform.needs_weights
     if options.pretrained_ckpt:
         report = weights.load_stable_audio(model, options.pretrained_ckpt)
-        print(report)
+        say(report)
         has_pretransform |= any(name.startswith("pretransform.") for name in report.loaded)
     if options.pretransform_ckpt:
-        print(weights.load_pretransform(model, options.pretransform_ckpt))
+        say(weights.load_pretransform(model, options.pretransform_ckpt))
         has_pretransform = True
     if options.init_from:
-        print(weights.load_stage(model, options.init_from))
+        say(weights.load_stage(model, options.init_from))
         has_pretransform = True
     if not has_pretransform and not options.allow_random_pretransform:
         raise UserError(
@@ -646,7 +663,7 @@ def open_readers(
     index = AudioIndex.scan(folders, flag=flag)
     if options.min_bandwidth_hz and flag == "--train_dir":
         index.exclude_below(options.min_bandwidth_hz)
-    print(index.describe())
+    say(index.describe())
     tables = None
     if config.stage.text and options.use_caption:
         given = options.caption_file if flag == "--train_dir" else None
@@ -675,9 +692,9 @@ def prepare_text(reader: ClipReader, encoder: TextEncoder) -> None:
         texts.append([reader.text(Crop(position, start, size)) for start in starts])
     clips = ((t["caption"], t["transcript"]) for file in texts for t in file)
     coverage = text_coverage(clips, reader.use_caption)
-    print(coverage)
+    say(coverage)
     if warning := coverage.warning():
-        print(warning)
+        say(warning)
     encoder.fill_cache(t["prompt"] for file in texts for t in file)
 
 
@@ -736,8 +753,10 @@ def _one_thread(worker: int) -> None:
 
 
 def val_loader(clips: FixedClips, options: argparse.Namespace, trainer: L.Trainer) -> DataLoader:
-    """Every process validates its own share of the clips; `MeanOverClips` puts them together."""
-    share = range(trainer.global_rank, len(clips), trainer.world_size)
+    """Every process validates equally many clips, so that they stay in step; the few that come
+    twice are counted once by `MeanOverClips`."""
+    rank, processes = trainer.global_rank, trainer.world_size
+    share = [(rank + n * processes) % len(clips) for n in range(-(-len(clips) // processes))]
     return DataLoader(Subset(clips, share), batch_size=options.batch_size, collate_fn=collate)
 
 
@@ -758,15 +777,10 @@ def build_trainer(
     options: argparse.Namespace, config: ModelConfig, validated: bool, first_step: int
 ) -> L.Trainer:
     folder = run_folder.checkpoint_folder(options.output_dir)
-    newest = ModelCheckpoint(
-        folder,
-        filename="{step:08d}",
-        monitor="step",
-        mode="max",
-        save_top_k=options.keep_checkpoints,
-        every_n_train_steps=options.checkpoint_every_n_steps,
+    newest = run_folder.NewestCheckpoints(
+        folder, options.checkpoint_every_n_steps, options.keep_checkpoints
     )
-    callbacks: list[Callback] = [newest, SaveOnSignal(folder), TQDMProgressBar(refresh_rate=1)]
+    callbacks: list[Callback] = [newest, TQDMProgressBar(refresh_rate=1)]
     if options.val_dir and options.val_num_clips:
         callbacks.append(
             ModelCheckpoint(
@@ -817,13 +831,13 @@ def export(module: SAGASRTrainer) -> Path:
 def summarise(module: SAGASRTrainer, exported: Path) -> None:
     """What was reached, and where it lies."""
     folder, means = module.options.output_dir, module.last_means
-    print(f"\nTrained {module.config.stage} for {module.global_step} steps.")
+    say(f"\nTrained {module.config.stage} for {module.global_step} steps.")
     for name in module.val_names:
         for metric in ("lsd", "lsd_hf", "high_band_error_db", "si_sdr"):
             if (key := f"{name}/{metric}") in means:
-                print(f"  {key:32s} {means[key]:8.3f}   (input: {means[key + '_input']:8.3f})")
-    print(f"  metrics      {folder / 'metrics.csv'}\n  checkpoints  {folder / 'checkpoints'}")
-    print(f"  samples      {folder / 'samples'}\n  export       {exported}")
+                say(f"  {key:32s} {means[key]:8.3f}   (input: {means[key + '_input']:8.3f})")
+    say(f"  metrics      {folder / 'metrics.csv'}\n  checkpoints  {folder / 'checkpoints'}")
+    say(f"  samples      {folder / 'samples'}\n  export       {exported}")
 
 
 def build_text_encoder(config: ModelConfig, reader: ClipReader) -> TextEncoder | None:
@@ -847,7 +861,8 @@ def quiet_lightning() -> None:
     """Leave the terminal to this script: no tips, no remarks on what is meant as it is."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     remarks = (".*in eval mode at the start.*", ".*LeafSpec.*", "Checkpoint directory.*",
-               ".*does not have many workers.*", ".*weight_norm.*deprecated.*")  # fmt: skip
+               ".*does not have many workers.*", ".*weight_norm.*deprecated.*",
+               ".*when logging on epoch level in distributed.*")  # fmt: skip
     for remark in remarks:
         warnings.filterwarnings("ignore", message=remark)
 
@@ -868,11 +883,12 @@ def main(options: argparse.Namespace) -> int:
     module.val_names = list(fixed)
     load_weights(module, options)
     first_step = resume_step(module, checkpoint)
+    module.validation_is_due = not run_folder.was_validated(options.output_dir, first_step)
     if options.export_only:
         return export_checkpoint(module, checkpoint)
     run_folder.write_records(options.output_dir, options, config)
     trainer = build_trainer(options, config, bool(fixed), first_step)
-    print(
+    say(
         f"Training {config.stage} with {sum(p.numel() for _, p in module.model.trainable()):,} "
         f"parameters, {module.global_batch} clips of {config.duration_s:.2f} s a step"
     )
@@ -884,9 +900,9 @@ def main(options: argparse.Namespace) -> int:
             ckpt_path=resumed,
             weights_only=True,
         )
-    except SIGTERMException:
-        print(f"\nStopped by SIGTERM at step {module.global_step}; go on with --checkpoint last")
-        return 128 + signal.SIGTERM
+    except run_folder.StoppedBySignal as stopped:
+        say(f"\nStopped by {stopped} at step {module.global_step}; go on with --checkpoint last")
+        return stopped.exit_code
     if trainer.is_global_zero:
         summarise(module, export(module))
     return 0
@@ -898,7 +914,7 @@ def export_checkpoint(module: SAGASRTrainer, checkpoint: dict[str, Any] | None) 
         raise UserError("--export_only: there is no checkpoint to export")
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
-    print(f"Exported step {checkpoint['global_step']} to {export(module)}")
+    say(f"Exported step {checkpoint['global_step']} to {export(module)}")
     return 0
 
 

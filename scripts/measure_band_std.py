@@ -1,13 +1,15 @@
 """Measure the MDCT pretransform's ``band_hz`` and ``band_std`` on a corpus.
 
-    python scripts/measure_band_std.py --audio_dir corpus/train --model_config saga_model_config_demo.json
+    python scripts/measure_band_std.py --audio_dir corpus/train
 
-Prints the two JSON lines to put into ``model.pretransform.config``: per band, the standard deviation
-of the companded coefficients over loud clips, so that the flow sees roughly unit variance.
+Prints the two JSON lines to put into ``model.pretransform.config``: per band, the standard
+deviation of the companded coefficients over audible clips, so that the flow sees roughly unit
+variance.
 """
 
 import argparse
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +62,8 @@ def main() -> None:
     bin_hz = (np.arange(section.hop) + 0.5) * nyquist / section.hop
     # Bands get wider with frequency, as hearing and spectra do.
     edges = np.unique(np.geomspace(1, section.hop + 1, NUM_BANDS + 1).astype(int) - 1)
-    hz = [float(bin_hz[a:b].mean().round(1)) for a, b in zip(edges, edges[1:], strict=False)]
-    std = [
-        float(f"{np.sqrt((per_bin[a:b] ** 2).mean()):.4g}")
-        for a, b in zip(edges, edges[1:], strict=False)
-    ]
+    hz = [float(bin_hz[a:b].mean().round(1)) for a, b in pairwise(edges)]
+    std = [float(f"{np.sqrt((per_bin[a:b] ** 2).mean()):.4g}") for a, b in pairwise(edges)]
     print(f"{len(files)} files")
     print(f'"band_hz": {json.dumps(hz)},')
     print(f'"band_std": {json.dumps(std)}')

@@ -138,11 +138,12 @@ class ClipReader:
     def text(self, crop: Crop) -> dict[str, Any]:
         """Metadata ``transcript``, ``caption`` (None where there is none) and ``prompt``."""
         transcript = read_transcript(self.index.path(crop.position))
-        caption = self._caption(crop)
+        caption = self.caption(crop)
         prompt = text_for_clip(caption, transcript, self.use_caption)
         return {"transcript": transcript, "caption": caption, "prompt": prompt}
 
-    def _caption(self, crop: Crop) -> str | None:
+    def caption(self, crop: Crop) -> str | None:
+        """The caption of the crop's seconds, where its folder has captions."""
         table = self.captions[self.index.folder_of[crop.position]] if self.captions else None
         if table is None:
             return None

@@ -1,0 +1,498 @@
+"""Paired latents on disk: what `saga_sr.pre_encode` writes and training reads.
+
+    OUT/manifest.json                 how it was made: encoder, segments, low-passes; the contract
+    OUT/folder-000/*.npy              per audio folder: its segments, file names and texts
+    OUT/folder-000/shard-000000.safetensors, ...   the latents of 256 segments each
+
+A shard holds, for S segments with K low-passes each, ``hr`` [S, D, L], ``lr`` [S, K, D, L], the
+cutoffs and the roll-offs. Text stays text: a segment names its caption and transcript by their
+position in a list of distinct texts, since embeddings would be 12 times the latents.
+
+Everything is memory-mapped. To open a set reads the manifest and looks at which shards there are;
+its size on disk costs neither time nor memory. Nothing is a pickle, and no path is read from a
+file: names of shards are made from their numbers.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from saga_sr.audio_files import PackedNames
+from saga_sr.config import ModelConfig, Positive, Section
+from saga_sr.dataset import Item
+from saga_sr.errors import UserError, first_line
+from saga_sr.files import atomic_path, write_json_atomic
+from saga_sr.randomness import numpy_generator
+from saga_sr.text import text_for_clip
+
+MANIFEST = "manifest.json"
+NO_TEXT = -1
+# Folding the weight norm or storing weights in half precision moves a probe by less, another VAE
+# by more.
+PROBE_TOLERANCE = 1e-3
+DTYPES: Mapping[str, torch.dtype] = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+}
+
+
+# --- the contract -----------------------------------------------------------------------------
+
+
+class FolderEntry(Section):
+    """One audio folder of a set."""
+
+    audio_dir: str
+    segments: Positive
+    hours: float
+
+
+class LowpassEntry(Section):
+    """The `saga_sr.lowpass.LowpassOptions` that the LR audio was drawn from."""
+
+    families: tuple[str, ...]
+    min_order: int
+    max_order: int
+    min_cutoff_hz: float
+    max_cutoff_hz: float
+    max_rolloff_fraction: float
+    resample: bool
+
+
+class Manifest(Section):
+    """How a set of latents was made. Two sets with equal manifests hold the same latents."""
+
+    format: Literal["saga_sr latents 1"] = "saga_sr latents 1"
+    encoding: dict[str, Any]
+    """`encoding_of` the model config."""
+    weights_probe: tuple[tuple[float, float], ...]
+    """`probe_weights` of the pretransform."""
+    latent_dim: Positive
+    latent_length: Positive
+    dtype: Literal["float16", "bfloat16", "float32"]
+    precision: str
+    """Of the encoder, as Lightning names it."""
+    variants: Positive
+    hop_s: float
+    jitter: float
+    seed: int
+    lowpass: LowpassEntry
+    shard_segments: Positive
+    folders: tuple[FolderEntry, ...]
+    source: str
+    """Fingerprint of the audio index and the texts."""
+
+    @property
+    def id(self) -> str:
+        """What a shard must carry to belong to this manifest."""
+        return hashlib.sha256(self.model_dump_json().encode("utf-8")).hexdigest()
+
+    def shards(self, folder: int) -> int:
+        """How many shards a folder has."""
+        return -(-self.folders[folder].segments // self.shard_segments)
+
+    @property
+    def bytes_per_hour(self) -> float:
+        """Size of the latents of one hour of audio."""
+        item = DTYPES[self.dtype].itemsize * self.latent_dim * self.latent_length
+        segments = sum(folder.segments for folder in self.folders)
+        return item * (1 + self.variants) * segments / sum(folder.hours for folder in self.folders)
+
+    def save(self, root: Path) -> None:
+        write_json_atomic(root / MANIFEST, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, root: Path) -> "Manifest":
+        """Read ``root/manifest.json``.
+
+        Raises:
+            UserError: it is missing or not a manifest of latents.
+        """
+        path = root / MANIFEST
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: it cannot be read ({error.strerror})") from error
+        except ValidationError as error:
+            problems = [
+                f"{'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}"
+                for one in error.errors(include_url=False)[:12]
+            ]
+            raise UserError.listing(f"{path}: not a manifest of latents", problems) from error
+
+
+def is_latent_folder(folder: Path | str) -> bool:
+    """Whether a folder was written by `saga_sr.pre_encode`, rather than holding audio."""
+    try:
+        return b'"saga_sr latents ' in (Path(folder) / MANIFEST).read_bytes()
+    except OSError:
+        return False
+
+
+def encoding_of(config: ModelConfig) -> dict[str, Any]:
+    """What of a model config decides which latent a clip has."""
+    section = config.model.pretransform.model_dump(mode="json", exclude={"iterate_batch"})
+    return {
+        "sample_rate": config.sample_rate,
+        "sample_size": config.sample_size,
+        "audio_channels": config.audio_channels,
+        "pretransform": section,
+    }
+
+
+def probe_weights(pretransform: torch.nn.Module) -> tuple[tuple[float, float], ...]:
+    """(projection on a fixed wave, norm) of each tensor that encoding depends on.
+
+    Unlike a hash, probes can be compared with a tolerance: folding a weight norm rounds differently
+    from one version of torch to the next.
+    """
+    probes = []
+    for name, value in pretransform.state_dict().items():
+        if not value.is_floating_point() or ".decoder." in f".{name}":
+            continue
+        flat = value.detach().double().flatten().cpu()
+        wave = torch.cos(torch.arange(flat.numel(), dtype=torch.float64) + 0.5)
+        probes.append((float(flat @ wave), float(flat.norm())))
+    return tuple(probes)
+
+
+def same_weights(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> bool:
+    """Whether two `probe_weights` are those of one encoder."""
+    return len(first) == len(second) and all(
+        abs(a - b) <= PROBE_TOLERANCE * max(norm_a, norm_b)
+        and abs(norm_a - norm_b) <= PROBE_TOLERANCE * max(norm_a, norm_b)
+        for (a, norm_a), (b, norm_b) in zip(first, second, strict=True)
+    )
+
+
+# --- one audio folder's index -----------------------------------------------------------------
+
+
+class SegmentTable:
+    """The segments of one audio folder, as arrays; see `COLUMNS`. Loaded arrays are memory maps."""
+
+    COLUMNS = (
+        "start",  # [N] int64, first sample of each segment at the model's rate; may be negative
+        "file",  # [N] int32, row of its file in `names`
+        "cumulative_s",  # [N] float64, running sum of the seconds of audio that segments stand for
+        "caption",  # [N] int32, row of its caption in `texts`, or NO_TEXT
+        "transcript",  # [N] int32, the same for the transcript
+    )
+    PACKED = ("names", "texts")  # relative paths and distinct texts
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.start = arrays["start"]
+        self.file = arrays["file"]
+        self.cumulative_s = arrays["cumulative_s"]
+        self.caption = arrays["caption"]
+        self.transcript = arrays["transcript"]
+        self.names = PackedNames(arrays["names_blob"], arrays["names_ends"])
+        self.texts = PackedNames(arrays["texts_blob"], arrays["texts_ends"])
+
+    @classmethod
+    def array_names(cls) -> list[str]:
+        return [*cls.COLUMNS, *(f"{name}_{part}" for name in cls.PACKED for part in _PACKED_PARTS)]
+
+    def save(self, folder: Path) -> None:
+        arrays = {name: getattr(self, name) for name in self.COLUMNS}
+        for name in self.PACKED:
+            packed = getattr(self, name)
+            arrays |= {f"{name}_blob": packed.blob, f"{name}_ends": packed.ends}
+        for name, array in arrays.items():
+            with atomic_path(folder / f"{name}.npy") as temporary:
+                np.save(temporary, array, allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path, segments: int) -> "SegmentTable":
+        """Map the arrays of a folder.
+
+        Raises:
+            UserError: one is missing, damaged or not as long as the manifest says.
+        """
+        arrays = {name: _map_array(folder / f"{name}.npy") for name in cls.array_names()}
+        for name in cls.COLUMNS:
+            if arrays[name].shape != (segments,) or arrays[name].dtype.kind not in "if":
+                raise UserError(f"{folder / name}.npy: damaged; run saga_sr.pre_encode again")
+        return cls(arrays)
+
+    def text(self, row: int) -> str | None:
+        """A distinct text by its row."""
+        return None if row == NO_TEXT else self.texts[_checked(row, self.texts)].decode("utf-8")
+
+    def audio_name(self, segment: int) -> str:
+        """Path of a segment's file below its audio folder, as far as it is UTF-8."""
+        row = _checked(int(self.file[segment]), self.names)
+        return self.names[row].decode("utf-8", errors="replace")
+
+
+_PACKED_PARTS = ("blob", "ends")
+
+
+def _checked(row: int, rows: PackedNames) -> int:
+    if not 0 <= row < len(rows):
+        raise ValueError(f"row {row} of {len(rows)}")
+    return row
+
+
+def _map_array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # whatever damaged bytes provoke in numpy's header parser
+        raise UserError(
+            f"{path}: missing or damaged ({first_line(error)}); run saga_sr.pre_encode again"
+        ) from error
+    return array
+
+
+# --- shards -----------------------------------------------------------------------------------
+
+
+def folder_path(root: Path, folder: int) -> Path:
+    return root / f"folder-{folder:03d}"
+
+
+def shard_path(root: Path, folder: int, shard: int) -> Path:
+    return folder_path(root, folder) / f"shard-{shard:06d}.safetensors"
+
+
+def write_shard(path: Path, tensors: dict[str, Tensor], manifest: Manifest) -> None:
+    """Write a shard, whole or not at all."""
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"manifest": manifest.id})
+
+
+def shard_is_finished(path: Path, manifest: Manifest) -> bool:
+    """Whether an undamaged shard of this manifest lies at ``path``."""
+    try:
+        with safe_open(path, "pt") as shard:
+            return (shard.metadata() or {}).get("manifest") == manifest.id
+    except Exception:  # missing, or whatever damaged bytes provoke: it is written again
+        return False
+
+
+class LatentFolder:
+    """The latents of one audio folder.
+
+    Args:
+        root: of the set.
+        number: of the folder in it.
+        manifest: of the set.
+    """
+
+    def __init__(self, root: Path, number: int, manifest: Manifest) -> None:
+        self.root, self.number, self.manifest = root, number, manifest
+        self.entry = manifest.folders[number]
+        self._require_shards()
+
+    def _require_shards(self) -> None:
+        count = self.manifest.shards(self.number)
+        below = folder_path(self.root, self.number)
+        there = {path.name for path in below.glob("shard-*.safetensors")}
+        missing = sum(shard_path(self.root, self.number, k).name not in there for k in range(count))
+        if missing:
+            raise UserError(
+                f"{below}: {missing} of {count} shards are not there yet; "
+                "run the same saga_sr.pre_encode command again to finish it"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers map the arrays themselves: a memory map would be sent as a whole copy."""
+        return {name: value for name, value in vars(self).items() if name != "table"}
+
+    @cached_property
+    def table(self) -> SegmentTable:
+        return SegmentTable.load(folder_path(self.root, self.number), self.entry.segments)
+
+    def segment_at(self, share: float) -> int:
+        """The segment at a share in [0, 1) of the folder's seconds."""
+        cumulative_s = self.table.cumulative_s
+        found = int(np.searchsorted(cumulative_s, share * cumulative_s[-1], side="right"))
+        return min(found, self.entry.segments - 1)
+
+    def read(self, segment: int, variant: int) -> tuple[Tensor, dict[str, Any]]:
+        """HR latent [D, L] float32, and ``lr_latent`` with its cutoff, passband and roll-offs.
+
+        Raises:
+            UserError: the shard is missing, damaged or of another set.
+        """
+        shard, row = divmod(segment, self.manifest.shard_segments)
+        path = shard_path(self.root, self.number, shard)
+        try:
+            with safe_open(path, "pt") as stored:
+                if (stored.metadata() or {}).get("manifest") != self.manifest.id:
+                    raise ValueError("it belongs to another set of latents")
+                hr = stored.get_slice("hr")[row].float()
+                values: dict[str, Any] = {
+                    "lr_latent": stored.get_slice("lr")[row, variant].float(),
+                    "rolloff_high": float(stored.get_slice("rolloff_high")[row]),
+                }
+                for name in ("lr_cutoff_hz", "lr_passband_hz", "rolloff_low"):
+                    values[name] = float(stored.get_slice(name)[row, variant])
+            self._check_latents(hr, values["lr_latent"])
+        except Exception as error:  # whatever damaged bytes provoke in safetensors
+            raise UserError(
+                f"{path}: missing or damaged ({first_line(error)}); delete it and run the same "
+                "saga_sr.pre_encode command again"
+            ) from error
+        return hr, values
+
+    def _check_latents(self, *latents: Tensor) -> None:
+        shape = (self.manifest.latent_dim, self.manifest.latent_length)
+        for latent in latents:
+            if tuple(latent.shape) != shape:
+                raise ValueError(f"a latent has shape {list(latent.shape)}, not {list(shape)}")
+            if not torch.isfinite(latent).all():
+                raise ValueError("a latent is not finite")
+
+    def text(self, segment: int) -> tuple[str | None, str | None]:
+        """(caption, transcript) of a segment."""
+        with self._damage_named():
+            caption, transcript = self.table.caption[segment], self.table.transcript[segment]
+            return self.table.text(int(caption)), self.table.text(int(transcript))
+
+    def audio_path(self, segment: int) -> str:
+        with self._damage_named():
+            return str(Path(self.entry.audio_dir) / self.table.audio_name(segment))
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, IndexError) as error:
+            below = folder_path(self.root, self.number)
+            raise UserError(
+                f"{below}: its index is damaged ({first_line(error)}); run the same "
+                "saga_sr.pre_encode command again"
+            ) from error
+
+
+# --- training ---------------------------------------------------------------------------------
+
+
+class LatentDataset(Dataset[Item]):
+    """``dataset[draw]`` is (HR latent [D, L], metadata): `SAGASRDataset` without the audio.
+
+    Folders are drawn equally often, segments by the seconds they stand for, and one of the K
+    low-passes uniformly. The metadata is that of `SAGASRDataset` with ``lr_latent`` [D, L] in the
+    place of ``lr_audio``.
+
+    Args:
+        roots: sets of latents, all of one encoder.
+        config: the model that is to be trained on them.
+        seed: of the draws.
+        compute_rolloff: put ``rolloff_low`` and ``rolloff_high`` (Hz) into the metadata.
+        use_caption: whether the prompt uses captions.
+        overfit_clips: repeat so many fixed items for ever; 0 is off.
+
+    Raises:
+        UserError: a set is incomplete, damaged, or made for another segment length or encoder.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Path | str],
+        config: ModelConfig,
+        seed: int,
+        compute_rolloff: bool = False,
+        use_caption: bool = True,
+        overfit_clips: int = 0,
+    ) -> None:
+        self.seed, self.compute_rolloff, self.use_caption = seed, compute_rolloff, use_caption
+        self.overfit_clips = overfit_clips
+        self.seconds_total = config.duration_s
+        self.manifests = {Path(root): Manifest.load(Path(root)) for root in roots}
+        for root, manifest in self.manifests.items():
+            _check_encoding(root, manifest, config)
+        self.folders = [
+            LatentFolder(root, number, manifest)
+            for root, manifest in self.manifests.items()
+            for number in range(len(manifest.folders))
+        ]
+
+    def check_weights(self, pretransform: torch.nn.Module) -> None:
+        """Refuse latents that another VAE made.
+
+        Raises:
+            UserError: names the set.
+        """
+        probe = probe_weights(pretransform)
+        for root, manifest in self.manifests.items():
+            if not same_weights(manifest.weights_probe, probe):
+                raise UserError(
+                    f"{root}: these latents were made by an autoencoder with other weights; give "
+                    "training the one that pre_encode was given, or encode again"
+                )
+
+    def pick(self, draw: int) -> tuple[int, int, int]:
+        """(folder, segment, variant) of a draw."""
+        repeated = draw % self.overfit_clips if self.overfit_clips else draw
+        rng = numpy_generator("latent", self.seed, repeated)
+        folder = int(rng.integers(len(self.folders)))
+        segment = self.folders[folder].segment_at(rng.random())
+        return folder, segment, int(rng.integers(self.folders[folder].manifest.variants))
+
+    def __getitem__(self, draw: int) -> Item:
+        number, segment, variant = self.pick(draw)
+        folder = self.folders[number]
+        hr, metadata = folder.read(segment, variant)
+        if not self.compute_rolloff:
+            del metadata["rolloff_low"], metadata["rolloff_high"]
+        caption, transcript = folder.text(segment)
+        metadata |= {
+            "audio_path": folder.audio_path(segment),
+            "transcript": transcript,
+            "caption": caption,
+            "prompt": text_for_clip(caption, transcript, self.use_caption),
+            "seconds_start": 0.0,
+            "seconds_total": self.seconds_total,
+            "draw": draw,
+        }
+        return hr, metadata
+
+    def texts(self) -> Iterator[tuple[str | None, str | None]]:
+        """(caption, transcript) of every segment, for `saga_sr.text.text_coverage`."""
+        for folder in self.folders:
+            for segment in range(folder.entry.segments):
+                yield folder.text(segment)
+
+    def fingerprint(self) -> str:
+        """Hash of the manifests: equal where draws give equal items."""
+        ids = [manifest.id for manifest in self.manifests.values()]
+        return hashlib.sha256(json.dumps(ids).encode("utf-8")).hexdigest()
+
+    def describe(self) -> str:
+        """Segments, hours, variants and size of each set."""
+        lines = []
+        for root, manifest in self.manifests.items():
+            segments = sum(folder.segments for folder in manifest.folders)
+            hours = sum(folder.hours for folder in manifest.folders)
+            lines.append(
+                f"{root}: paired latents of {hours:.2f} h of audio, {segments} segments with "
+                f"{manifest.variants} low-passes each, {manifest.dtype}, "
+                f"{manifest.bytes_per_hour / 1e6:.0f} MB per hour"
+            )
+        return "\n".join(lines)
+
+
+def _check_encoding(root: Path, manifest: Manifest, config: ModelConfig) -> None:
+    from saga_sr.weights import differences
+
+    found = differences(manifest.encoding, encoding_of(config))
+    if found:
+        raise UserError.listing(
+            f"{root}: these latents do not fit the model config (latents -> config)",
+            [line for _, line in found],
+        )

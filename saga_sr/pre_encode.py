@@ -1,0 +1,517 @@
+"""Audio in, paired latents out: training then never waits for the frozen encoder.
+
+    python -m saga_sr.pre_encode --audio_dir AUDIO --output_dir LATENTS \\
+        --model_config saga_model_config.json --pretransform_ckpt vae.safetensors --variants 4
+    python train_saga_sr.py --train_dir LATENTS ...
+    python -m saga_sr.pre_encode ... --devices 8 --num_nodes 2      # the same command on each node
+
+Every file is cut into segments, by default one after the other. Of each segment the HR latent is
+stored once, and K LR latents, each from its own random low-pass with its cutoff and both roll-offs.
+Everything random is a function of the seed and the segment. The work is divided into shards, which
+appear whole or not at all: a killed run goes on with the first shard that is not there, and any
+number of processes may share the work. See `saga_sr.latents` for the files.
+
+With the VAE and half precision an hour takes 9.9 MB for the HR latents and 9.9 MB for each low-pass:
+3,800 hours with 4 low-passes are 189 GB.
+"""
+
+# ruff: noqa: E402
+import argparse
+from pathlib import Path
+
+from saga_sr.errors import UserError, run_cli
+
+DTYPES = ("float16", "bfloat16", "float32")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    summary, examples = (__doc__ or "").split("\n", 1)
+    parser = argparse.ArgumentParser(
+        prog="python -m saga_sr.pre_encode",
+        description=summary,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--audio_dir", type=Path, nargs="+", required=True, metavar="DIR",
+        help="several are drawn equally often in training")  # fmt: skip
+    add("--output_dir", type=Path, required=True, metavar="DIR")
+    add("--model_config", type=Path, required=True, metavar="FILE")
+    add("--pretransform_ckpt", metavar="FILE_OR_HUB_ID",
+        help="weights of the VAE, or Stable Audio Open")  # fmt: skip
+    add("--allow_random_pretransform", action="store_true", help="untrained VAE (tests only)")
+    add("--variants", type=int, default=1, metavar="K", help="low-passes per segment")
+    add("--hop_s", type=float, help="between segments (default: their length, no overlap)")
+    add("--jitter", type=float, default=0.0, help="random shift of each segment, in hops, 0 to 1")
+    add("--seed", type=int, default=0)
+    add("--min_bandwidth_hz", type=float, default=0.0, help="leave duller files out")
+    add("--lowpass_resample", action="store_true",
+        help="also resample to twice the cutoff and back, as the authors' code does")  # fmt: skip
+    add("--caption_file", type=Path, nargs="+", metavar="FILE",
+        help="captions.jsonl of each --audio_dir (default: the one inside)")  # fmt: skip
+    add("--dtype", choices=DTYPES, default="float16", help="of the stored latents")
+    add("--shard_segments", type=int, default=256, help="segments per file")
+    add("--batch_size", type=int, default=8, help="clips per call of the encoder")
+    add("--num_workers", type=int, default=2)
+    add("--precision", choices=PRECISIONS, default="32-true", help="of the encoder")
+    add("--accelerator", choices=("auto", "cpu", "gpu", "mps"), default="auto")
+    add("--devices", type=int, default=1, help="per node")
+    add("--num_nodes", type=int, default=1)
+    return parser
+
+
+def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check the flags, without torch.
+
+    Raises:
+        UserError: lists every flag whose value cannot be.
+    """
+    options = build_parser().parse_args(argv)
+    problems = [
+        f"--{name} is {getattr(options, name)}, at least {least} is needed"
+        for name, least in (
+            ("variants", 1), ("shard_segments", 1), ("batch_size", 1), ("devices", 1),
+            ("num_nodes", 1), ("num_workers", 0), ("seed", 0), ("min_bandwidth_hz", 0),
+        )
+        if getattr(options, name) < least
+    ]  # fmt: skip
+    if options.hop_s is not None and not options.hop_s > 0:
+        problems.append(f"--hop_s is {options.hop_s:g}, must be above 0")
+    if not 0 <= options.jitter <= 1:
+        problems.append(f"--jitter is {options.jitter:g}, must be in 0..1")
+    if options.caption_file and len(options.caption_file) != len(options.audio_dir):
+        problems.append(
+            f"--caption_file: {len(options.caption_file)} files for "
+            f"{len(options.audio_dir)} folders"
+        )
+    if problems:
+        raise UserError.listing("the flags cannot be used", problems)
+    return options
+
+
+OPTIONS: argparse.Namespace | None = None
+if __name__ == "__main__":
+
+    def _read_flags() -> None:
+        global OPTIONS
+        OPTIONS = parse_options()
+
+    if code := run_cli(_read_flags):
+        raise SystemExit(code)
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from saga_sr import weights
+from saga_sr.audio_files import AudioIndex, PackedNames, resampled_length
+from saga_sr.config import ModelConfig, load_model_config
+from saga_sr.dataset import ClipReader, Crop
+from saga_sr.latents import (
+    DTYPES as TORCH_DTYPES,
+)
+from saga_sr.latents import (
+    MANIFEST,
+    NO_TEXT,
+    FolderEntry,
+    LowpassEntry,
+    Manifest,
+    SegmentTable,
+    encoding_of,
+    folder_path,
+    probe_weights,
+    same_weights,
+    shard_is_finished,
+    shard_path,
+    write_shard,
+)
+from saga_sr.lowpass import LowpassOptions, apply_lowpass, draw_lowpass
+from saga_sr.pretransform import Pretransform, create_pretransform
+from saga_sr.randomness import numpy_generator
+from saga_sr.rolloff import spectral_rolloff
+from saga_sr.text import CAPTION_FILE, CaptionTable, read_transcript
+
+Clip = dict[str, Tensor]
+Key = tuple[int, int]  # (folder, segment)
+
+
+# --- which segments there are -------------------------------------------------------------------
+
+
+def cut_folder(
+    reader: ClipReader, folder: int, hop_s: float, jitter: float, seed: int
+) -> SegmentTable:
+    """All segments of one audio folder.
+
+    Segment k of a file begins at k hops plus a random share ``jitter`` of a hop, but so that it
+    still lies in the file; the last one ends with the file. A shorter file is one segment, at a
+    random place in it, as in training from audio. A file's seconds are divided equally between its
+    segments, so that drawing segments by seconds draws audio by seconds.
+    """
+    files = reader.index.files_of(folder)
+    inside = slice(files.start, files.stop)
+    rng = numpy_generator("segments", seed, folder)
+    headers = zip(reader.index.frames[inside], reader.index.sample_rate[inside], strict=True)
+    lengths = [resampled_length(int(n), int(rate), reader.sample_rate) for n, rate in headers]
+    room = np.array(lengths, dtype=np.int64) - reader.sample_size
+    hop = max(1, round(hop_s * reader.sample_rate))
+    counts = 1 + np.maximum(-(-room // hop), 0)
+    file = np.repeat(np.arange(len(files), dtype=np.int32), counts)
+    within = np.arange(len(file)) - np.repeat(np.cumsum(counts) - counts, counts)
+    shift = rng.integers(round(jitter * hop) + 1, size=len(file))
+    start = np.minimum(within * hop + shift, np.maximum(room, 0)[file])
+    short = room[file] < 0
+    start[short] = -rng.integers(1 - room[file][short])
+    names = [reader.index.relative_path(position) for position in files]
+    captions, transcripts, texts = _collect_texts(reader, files, file, start)
+    return SegmentTable(
+        {
+            "start": start,
+            "file": file,
+            "cumulative_s": np.cumsum((reader.index.duration_s[inside] / counts)[file]),
+            "caption": captions,
+            "transcript": transcripts,
+        }
+        | _packed("names", names)
+        | _packed("texts", texts)
+    )
+
+
+def _packed(name: str, strings: Sequence[str]) -> dict[str, np.ndarray]:
+    packed = PackedNames.pack([one.encode("utf-8", errors="replace") for one in strings])
+    return {f"{name}_blob": packed.blob, f"{name}_ends": packed.ends}
+
+
+def _collect_texts(
+    reader: ClipReader, files: range, file: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """(row of the caption, row of the transcript) per segment, and the distinct texts."""
+    rows: dict[str, int] = {}
+
+    def row_of(text: str | None) -> int:
+        return NO_TEXT if text is None else rows.setdefault(text, len(rows))
+
+    of_file = [row_of(read_transcript(reader.index.path(position))) for position in files]
+    captions = np.full(len(file), NO_TEXT, dtype=np.int32)
+    tables = reader.captions
+    if tables is not None and tables[reader.index.folder_of[files[0]]] is not None:
+        for segment, (row, first) in enumerate(zip(file.tolist(), start.tolist(), strict=True)):
+            crop = Crop(files[row], first, reader.sample_size)
+            captions[segment] = row_of(reader.caption(crop))
+    return captions, np.array(of_file, dtype=np.int32)[file], list(rows)
+
+
+# --- a segment's audio --------------------------------------------------------------------------
+
+
+class SegmentClips(Dataset[Clip]):
+    """``clips[folder, segment]``: HR audio and K low-passed copies, as functions of the seed.
+
+    ``hr`` [C, T], ``lr`` [K, C, T], ``lr_cutoff_hz``, ``lr_passband_hz`` and ``rolloff_low`` [K],
+    ``rolloff_high`` [], all float32 and in Hz.
+    """
+
+    def __init__(
+        self,
+        reader: ClipReader,
+        tables: Sequence[SegmentTable],
+        variants: int,
+        lowpass: LowpassOptions,
+        seed: int,
+    ) -> None:
+        self.reader, self.tables = reader, list(tables)
+        self.variants, self.lowpass, self.seed = variants, lowpass, seed
+
+    def __getitem__(self, key: Key) -> Clip:
+        folder, segment = key
+        table, rate = self.tables[folder], self.reader.sample_rate
+        position = self.reader.index.files_of(folder)[int(table.file[segment])]
+        crop = Crop(position, int(table.start[segment]), self.reader.sample_size)
+        hr = self.reader.read(crop, numpy_generator("segment", self.seed, folder, segment))
+        rolloff_high_hz = spectral_rolloff(hr[None], rate)[0]
+        lowpasses = [
+            draw_lowpass(
+                numpy_generator("variant", self.seed, folder, segment, variant),
+                float(rolloff_high_hz),
+                self.lowpass,
+            )
+            for variant in range(self.variants)
+        ]
+        lr = torch.stack([apply_lowpass(hr, rate, lowpass) for lowpass in lowpasses])
+        return {
+            "hr": hr,
+            "lr": lr,
+            "lr_cutoff_hz": torch.tensor([lowpass.cutoff_hz for lowpass in lowpasses]),
+            "lr_passband_hz": torch.tensor([lowpass.passband_hz(rate) for lowpass in lowpasses]),
+            "rolloff_low": spectral_rolloff(lr, rate),
+            "rolloff_high": rolloff_high_hz,
+        }
+
+
+class ShardBatches(Sampler[list[Key]]):
+    """The segments of some shards in order, in batches that never cross from one to the next."""
+
+    def __init__(self, shards: Sequence[Key], manifest: Manifest, batch_segments: int) -> None:
+        self.shards, self.manifest, self.batch_segments = shards, manifest, batch_segments
+
+    def segments(self, folder: int, shard: int) -> range:
+        first = shard * self.manifest.shard_segments
+        stop = min(first + self.manifest.shard_segments, self.manifest.folders[folder].segments)
+        return range(first, stop)
+
+    def batches(self, folder: int, shard: int) -> list[list[Key]]:
+        segments, size = self.segments(folder, shard), self.batch_segments
+        return [
+            [(folder, segment) for segment in segments[begin : begin + size]]
+            for begin in range(0, len(segments), size)
+        ]
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for folder, shard in self.shards:
+            yield from self.batches(folder, shard)
+
+
+# --- encoding -----------------------------------------------------------------------------------
+
+
+def encode_clips(
+    clips: Clip, pretransform: Pretransform, fabric: Fabric, dtype: torch.dtype
+) -> Clip:
+    """Audio of a batch of `SegmentClips` to latents, HR and LR in one go.
+
+    Raises:
+        UserError: a latent is not finite in ``dtype``.
+    """
+    hr, lr = fabric.to_device(clips["hr"]), fabric.to_device(clips["lr"])  # [S,C,T], [S,K,C,T]
+    with torch.inference_mode(), fabric.autocast():
+        both = pretransform.encode(torch.cat([hr, lr.flatten(0, 1)])).float()
+    latents = both.to(dtype).cpu()
+    if not torch.isfinite(latents).all():
+        raise UserError(f"a latent is not finite in {dtype}; try --dtype float32")
+    hr_latents, lr_latents = latents.tensor_split([len(hr)])
+    paired = lr_latents.unflatten(0, lr.shape[:2])
+    return clips | {"hr": hr_latents.contiguous(), "lr": paired.contiguous()}
+
+
+def write_shards(
+    root: Path,
+    manifest: Manifest,
+    clips: SegmentClips,
+    pretransform: Pretransform,
+    fabric: Fabric,
+    options: argparse.Namespace,
+) -> int:
+    """Encode this process's share of the shards that are not finished; returns how many."""
+    every = [
+        (folder, shard)
+        for folder in range(len(manifest.folders))
+        for shard in range(manifest.shards(folder))
+    ]
+    pending = [key for key in every if not shard_is_finished(shard_path(root, *key), manifest)]
+    fabric.barrier()  # all have looked before the first writes: they divide the same list
+    mine = pending[fabric.global_rank :: fabric.world_size]
+    sampler = ShardBatches(mine, manifest, max(1, options.batch_size // (1 + manifest.variants)))
+    loader = DataLoader(
+        clips,
+        batch_sampler=sampler,
+        num_workers=options.num_workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
+    )
+    total = sum(len(sampler.segments(*key)) for key in mine)
+    batches = iter(loader)
+    hidden = None if fabric.global_rank == 0 else True
+    with tqdm(total=total, desc="Encoding", unit=" segments", disable=hidden) as bar:
+        for key in mine:
+            parts = []
+            for batch in itertools.islice(batches, len(sampler.batches(*key))):
+                parts.append(
+                    encode_clips(batch, pretransform, fabric, TORCH_DTYPES[manifest.dtype])
+                )
+                bar.update(len(batch["hr"]))
+            joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            write_shard(shard_path(root, *key), joined, manifest)
+    return len(mine)
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+# --- a set --------------------------------------------------------------------------------------
+
+
+def open_reader(options: argparse.Namespace, config: ModelConfig) -> ClipReader:
+    """The audio, with the captions that lie beside it."""
+    index = AudioIndex.scan(options.audio_dir, flag="--audio_dir")
+    if options.min_bandwidth_hz:
+        index.exclude_below(options.min_bandwidth_hz)
+    given = options.caption_file
+    paths = given or [folder / CAPTION_FILE for folder in options.audio_dir]
+    tables = [CaptionTable.read(path) if given or path.is_file() else None for path in paths]
+    return ClipReader(
+        index, config.sample_size, config.sample_rate, config.audio_channels, captions=tables
+    )
+
+
+def load_pretransform(config: ModelConfig, options: argparse.Namespace) -> Pretransform:
+    """The encoder with its weights.
+
+    Raises:
+        UserError: it needs weights and has none.
+    """
+    holder = nn.Module()
+    holder.pretransform = create_pretransform(config)
+    model = cast(Any, holder)
+    if options.pretransform_ckpt:
+        weights.load_pretransform(model, options.pretransform_ckpt)
+    elif model.pretransform.needs_weights and not options.allow_random_pretransform:
+        raise UserError(
+            "the config's autoencoder has no weights: latents of a random one are worthless. Give "
+            "--pretransform_ckpt (a VAE, or Stable Audio Open, which holds one)"
+        )
+    weights.fold_weight_norm(model)
+    return model.pretransform
+
+
+def make_manifest(
+    options: argparse.Namespace,
+    config: ModelConfig,
+    reader: ClipReader,
+    tables: Sequence[SegmentTable],
+    pretransform: Pretransform,
+) -> Manifest:
+    """The manifest of the set that ``options`` ask for."""
+    source = hashlib.sha256(reader.index.fingerprint().encode("ascii"))
+    for table in tables:
+        for array in (table.caption, table.transcript, table.texts.blob, table.texts.ends):
+            source.update(array.tobytes())
+    folders = [
+        FolderEntry(
+            audio_dir=str(folder),
+            segments=len(table.start),
+            hours=round(float(table.cumulative_s[-1]) / 3600, 6),
+        )
+        for folder, table in zip(reader.index.folders, tables, strict=True)
+    ]
+    return Manifest(
+        encoding=encoding_of(config),
+        weights_probe=probe_weights(pretransform),
+        latent_dim=config.latent_dim,
+        latent_length=config.latent_length,
+        dtype=options.dtype,
+        precision=options.precision,
+        variants=options.variants,
+        hop_s=hop_s(options, config),
+        jitter=options.jitter,
+        seed=options.seed,
+        lowpass=LowpassEntry(**asdict(lowpass_options(options))),
+        shard_segments=options.shard_segments,
+        folders=tuple(folders),
+        source=source.hexdigest(),
+    )
+
+
+def hop_s(options: argparse.Namespace, config: ModelConfig) -> float:
+    return config.duration_s if options.hop_s is None else options.hop_s
+
+
+def lowpass_options(options: argparse.Namespace) -> LowpassOptions:
+    return LowpassOptions(resample=options.lowpass_resample)
+
+
+def claim_folder(root: Path, manifest: Manifest, tables: Sequence[SegmentTable]) -> None:
+    """Write the manifest and the index, or find that this very set was begun before.
+
+    Raises:
+        UserError: another set lies there, or other files.
+    """
+    if (root / MANIFEST).exists():
+        _refuse_differences(root, Manifest.load(root), manifest)
+        return
+    if root.exists() and any(root.iterdir()):
+        leftovers = [path for path in root.iterdir() if not path.name.startswith("folder-")]
+        if leftovers:
+            raise UserError(f"--output_dir {root}: it holds other files ({leftovers[0].name}, ...)")
+    for number, table in enumerate(tables):
+        table.save(folder_path(root, number))
+    manifest.save(root)  # last: where a manifest lies, the index is complete
+
+
+def claim_folder_once(
+    root: Path, manifest: Manifest, tables: Sequence[SegmentTable], fabric: Fabric
+) -> Manifest:
+    """`claim_folder` by the first process; what it finds or refuses holds for all."""
+    problem = ""
+    if fabric.global_rank == 0:
+        try:
+            claim_folder(root, manifest, tables)
+        except UserError as error:
+            problem = str(error)
+    if problem := fabric.broadcast(problem):
+        raise UserError(problem)
+    return Manifest.load(root)
+
+
+def _refuse_differences(root: Path, begun: Manifest, asked: Manifest) -> None:
+    old, new = begun.model_dump(mode="json"), asked.model_dump(mode="json")
+    if same_weights(old.pop("weights_probe"), new.pop("weights_probe")):
+        found = [line for _, line in weights.differences(old, new)]
+    else:
+        found = ["the weights of the autoencoder are others"]
+    if found:
+        raise UserError.listing(
+            f"--output_dir {root}: it holds latents made otherwise (there -> asked for); give the "
+            "same arguments and audio, or another folder",
+            found,
+        )
+
+
+def main(options: argparse.Namespace) -> None:
+    """Encode what ``options`` say."""
+    config = load_model_config(options.model_config)
+    several = options.devices * options.num_nodes > 1
+    fabric = Fabric(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        strategy="ddp" if several else "auto",
+        precision=options.precision,
+    )
+    fabric.launch()
+    reader = open_reader(options, config)
+    tables = [
+        cut_folder(reader, folder, hop_s(options, config), options.jitter, options.seed)
+        for folder in range(len(reader.index.folders))
+    ]
+    pretransform = load_pretransform(config, options)
+    manifest = make_manifest(options, config, reader, tables, pretransform)
+    if fabric.global_rank == 0:
+        print(reader.index.describe())
+    manifest = claim_folder_once(options.output_dir, manifest, tables, fabric)
+    clips = SegmentClips(reader, tables, options.variants, lowpass_options(options), options.seed)
+    pretransform.to(fabric.device)
+    write_shards(options.output_dir, manifest, clips, pretransform, fabric, options)
+    fabric.barrier()
+    if fabric.global_rank == 0:
+        hours = sum(folder.hours for folder in manifest.folders)
+        print(
+            f"{options.output_dir}: {sum(manifest.shards(k) for k in range(len(tables)))} shards, "
+            f"{hours:.2f} h of audio, {manifest.bytes_per_hour / 1e6:.1f} MB per hour"
+        )
+
+
+if __name__ == "__main__":
+    assert OPTIONS is not None
+    given = OPTIONS
+    raise SystemExit(run_cli(lambda: main(given)))

@@ -18,6 +18,7 @@ Two nodes of eight GPUs: the same command on each under torchrun, and  --devices
 import argparse
 import logging
 import math
+import signal
 import time
 import warnings
 from collections import deque
@@ -743,13 +744,15 @@ def train_loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=options.num_workers > 0,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
     )
 
 
-def _one_thread(worker: int) -> None:
-    """A worker that starts as many threads as there are cores only gets in the others' way."""
+def _start_worker(worker: int) -> None:
+    """One thread, since more only get in the others' way; and SLURM's SIGTERM to every process of
+    a job is for the trainer to answer: without its workers it could not finish the step."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def val_loader(clips: FixedClips, options: argparse.Namespace, trainer: L.Trainer) -> DataLoader:

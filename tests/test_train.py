@@ -327,18 +327,20 @@ def test_checkpoint_of_another_program_is_refused(tmp_path: Path) -> None:
 
 
 def test_sigterm_saves_a_checkpoint_and_says_so(corpus: Path, tmp_path: Path) -> None:
-    flags = _flags(corpus, tmp_path, tiny_demo(), "--max_steps", "100000", "--val_num_clips", "0",
-                   "--val_num_train_clips", "0", "--checkpoint_every_n_steps", "100000")  # fmt: skip
+    extra = "--max_steps 100000 --num_workers 1 --val_num_clips 0 --val_num_train_clips 0"
+    flags = _flags(corpus, tmp_path, tiny_demo(), *extra.split())
+    flags += ["--checkpoint_every_n_steps", "100000"]
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), *flags],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=os.environ | {"SAGA_SR_CACHE": str(tmp_path)},
+        start_new_session=True,
     )  # fmt: skip
     metrics = tmp_path / "run" / "metrics.csv"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and len(read_metrics(metrics)) < 8:
         time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # as SLURM does: trainer and workers alike
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 143, output
     assert find_checkpoint("last", tmp_path / "run") is not None

@@ -13,6 +13,7 @@ export/            config.json + model.safetensors (EMA weights)
 import csv
 import pickle
 import platform
+import signal
 import subprocess
 import sys
 import zipfile
@@ -22,8 +23,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -31,6 +34,8 @@ from saga_sr.config import ModelConfig
 from saga_sr.errors import UserError, first_line
 from saga_sr.files import atomic_path, write_json_atomic
 from saga_sr.weights import differences
+
+say = rank_zero_only(print)
 
 PACKAGES = (
     "torch",
@@ -130,6 +135,86 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(path)
 
 
+class StoppedBySignal(Exception):
+    """A signal ended the run, and a checkpoint was saved; its text is the signal's name."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+class NewestCheckpoints(Callback):
+    """``step=00001000.ckpt`` every so many steps, at the end, and on SIGTERM (preemption, SLURM) or
+    Ctrl-C, which end the run.
+
+    A checkpoint comes after the numbers of its step in metrics.csv and before the validation of
+    its step, which a resumed run does first if it is missing.
+
+    A signal is only noted, and all processes agree at the next batch to stop there. (Lightning's
+    own handler broadcasts from wherever the signal finds it, in the middle of another collective
+    operation, and saves nothing.)
+
+    Args:
+        folder: of the checkpoints.
+        every_n_steps: in optimiser steps.
+        keep: how many to keep, whichever process of whichever start wrote them.
+    """
+
+    def __init__(self, folder: Path, every_n_steps: int, keep: int) -> None:
+        self.folder, self.every_n_steps, self.keep = folder, every_n_steps, keep
+        self._signal = 0
+        self._saved_step = 0
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._saved_step = trainer.global_step
+        if trainer.is_global_zero:
+            for half_written in self.folder.glob(".*.tmp.ckpt"):
+                half_written.unlink()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self._signal = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C stops at once
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
+        if self._told_to_stop(trainer):
+            self._save_and_stop(trainer)
+        step = trainer.global_step
+        if step % self.every_n_steps == 0 and self._saved_step < step < trainer.max_steps:
+            self._save(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
+        if not trainer.sanity_checking and self._told_to_stop(trainer):
+            module.leave_validation()
+            self._save_and_stop(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self._saved_step < trainer.global_step:
+            self._save(trainer)
+
+    def _told_to_stop(self, trainer: L.Trainer) -> bool:
+        """Whether any process was; after the last step there is nothing to stop any more."""
+        noted = trainer.strategy.reduce_boolean_decision(self._signal != 0, all=False)
+        return noted and trainer.global_step < trainer.max_steps
+
+    def _save_and_stop(self, trainer: L.Trainer) -> None:
+        if self._saved_step < trainer.global_step:
+            self._save(trainer)
+        raise StoppedBySignal(self._signal or signal.SIGTERM)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        if trainer.fast_dev_run:
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        self._saved_step = trainer.global_step
+        trainer.save_checkpoint(self.folder / f"step={self._saved_step:08d}.ckpt")
+        if trainer.is_global_zero:
+            for old in sorted(self.folder.glob("step=*.ckpt"))[: -self.keep]:
+                old.unlink()
+
+
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """Load a training checkpoint on the CPU.
 
@@ -178,14 +263,14 @@ def find_checkpoint(requested: str | None, output_dir: Path) -> Path | None:
     found = sorted(checkpoint_folder(output_dir).glob("step=*.ckpt"), reverse=True)
     for path in found:
         if is_whole(path):
-            print(f"--checkpoint last: resuming from {path}")
+            say(f"--checkpoint last: resuming from {path}")
             return path
-        print(f"--checkpoint last: {path} is truncated or corrupt; trying the one before")
+        say(f"--checkpoint last: {path} is truncated or corrupt; trying the one before")
     if found:
         raise UserError(
             f"--checkpoint last: no whole checkpoint in {checkpoint_folder(output_dir)}"
         )
-    print(f"--checkpoint last: none in {checkpoint_folder(output_dir)} yet; starting fresh")
+    say(f"--checkpoint last: none in {checkpoint_folder(output_dir)} yet; starting fresh")
     return None
 
 
@@ -279,6 +364,12 @@ class MetricsCSV(Logger):
 
     def finalize(self, status: str) -> None:
         self.save()
+
+
+def was_validated(output_dir: Path, step: int) -> bool:
+    """Whether metrics.csv holds the validation that followed optimiser step ``step``."""
+    rows = read_metrics(output_dir / "metrics.csv")
+    return any(row[0] == step - 1 and not row[1].startswith("train/") for row in rows)
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, float]]:

@@ -66,11 +66,12 @@ class MeanOverClips:
     """Means of per-clip metrics over batches and processes; every clip counts once."""
 
     def __init__(self) -> None:
-        self._values: dict[str, list[float]] = {}
+        self._values: dict[str, dict[int, float]] = {}  # metric -> clip -> value
 
-    def add(self, values: ClipMetrics) -> None:
+    def add(self, clips: Sequence[int], values: ClipMetrics) -> None:
         for name, per_clip in values.items():
-            self._values.setdefault(name, []).extend(per_clip.float().tolist())
+            pairs = zip(clips, per_clip.float().tolist(), strict=True)
+            self._values.setdefault(name, {}).update(pairs)
 
     def means(self) -> dict[str, float]:
         """Mean of every metric over all clips of all processes; clips without a value left out."""
@@ -78,8 +79,13 @@ class MeanOverClips:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             gathered = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(gathered, self._values)
-        merged: dict[str, list[float]] = {}
+        merged: dict[str, dict[int, float]] = {}
         for part in gathered:
             for name, values in (part or {}).items():
-                merged.setdefault(name, []).extend(value for value in values if value == value)
-        return {name: sum(v) / len(v) for name, v in merged.items() if v}
+                merged.setdefault(name, {}).update(values)
+        means = {}
+        for name, by_clip in merged.items():
+            finite = [by_clip[clip] for clip in sorted(by_clip) if by_clip[clip] == by_clip[clip]]
+            if finite:
+                means[name] = sum(finite) / len(finite)
+        return means

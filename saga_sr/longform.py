@@ -297,16 +297,16 @@ def audible(lr_audio: Tensor, sample_rate: int) -> Tensor:
         [..., 1, n] in [0, 1].
     """
     hold, fade = round(_SILENCE_HOLD_S * sample_rate), round(_SILENCE_FADE_S * sample_rate)
-    loud = (lr_audio.abs().amax(dim=-2, keepdim=True) > _SILENCE).double()
-    near = (_box_sum(loud, hold + fade) > 0).double()  # the fade lies outside of the hold
-    counted = _box_sum(torch.ones_like(near), fade)
-    return (_box_sum(near, fade) / counted).to(lr_audio)
+    loud = lr_audio.abs().amax(dim=-2, keepdim=True) > _SILENCE
+    near = _count_around(loud, hold + fade) > 0  # the fade lies outside of the hold
+    counted = _count_around(torch.ones_like(near), fade)
+    return (_count_around(near, fade) / counted).to(lr_audio)
 
 
-def _box_sum(values: Tensor, reach: int) -> Tensor:
-    """Sum over the neighbours up to ``reach`` away on either side, in exact float64 counts."""
-    length = values.shape[-1]
-    total = F.pad(values.cumsum(dim=-1), (1, 0))
-    index = torch.arange(length, device=values.device)
+def _count_around(flags: Tensor, reach: int) -> Tensor:
+    """How many of the neighbours up to ``reach`` away on either side are true; int32 like it."""
+    length = flags.shape[-1]
+    total = F.pad(flags.cumsum(dim=-1, dtype=torch.int32), (1, 0))
+    index = torch.arange(length, device=flags.device)
     stop, start = (index + reach + 1).clamp(max=length), (index - reach).clamp(min=0)
     return total[..., stop] - total[..., start]

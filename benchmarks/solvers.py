@@ -1,0 +1,125 @@
+"""Solvers: quality against the number of evaluations of the network, on a trained model.
+
+    python benchmarks/solvers.py --model MODEL --audio_dir corpus/val
+
+Clips of one segment are low-passed (Chebyshev-1, order 8) at ``--cutoff_hz``, restored with the
+model's own target roll-off and joined by the soft crossover at the end of the passband. NFE is the
+number of evaluations of the DiT per clip, the branches of eq. (4) counted. The schedules are
+linear, and the paper's linear-quadratic one (S steps emulating 2.5 S).
+
+    LSD           of the paper's definition ("saga"), whole spectrum
+    band error    `high_band_error_db`: third-octave bands above the cutoff, frame by frame
+    distance      of the generated audio from the solution of 400 Euler steps, dB of its level: what
+                  the solver itself does wrong; the other two also hold the model's errors
+
+Everything but the solver is fixed (clips, low-pass, noise). The baseline is the unprocessed input.
+"""
+
+import argparse
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from saga_sr.audio_files import AudioIndex
+from saga_sr.config import SamplingSection
+from saga_sr.lowfreq import low_frequency_replace
+from saga_sr.lowpass import apply_lowpass, field_lowpass
+from saga_sr.metrics import high_band_error_db, lsd, spectrum_end_hz
+from saga_sr.model import SAGASRModel
+from saga_sr.restore import condition, generate, guidance, segment_noise, solver_plan
+
+RATE = 44100
+BATCH = 8
+REFERENCE_STEPS = 400
+SCHEDULES = {"linear": 1.0, "linear-quadratic": 2.5}  # emulated steps per step
+PER_STEP = {"euler": 1, "ab2": 1, "midpoint": 2, "heun": 2}
+
+
+class Clips:
+    """Truths and inputs of one segment each, with what all solvers share."""
+
+    def __init__(self, model: SAGASRModel, folders: list[Path], per_folder: int, cutoff_hz: float):
+        low_pass = field_lowpass(cutoff_hz)
+        clips = [clip for folder in folders for clip in real_clips(model, folder, per_folder)]
+        self.truth = torch.stack(clips)
+        self.lr_audio = apply_lowpass(self.truth, RATE, low_pass)
+        self.cutoff_hz, self.passband_hz = cutoff_hz, low_pass.passband_hz(RATE)
+        self.noise = segment_noise(model.config, [("solvers", i) for i in range(len(clips))])
+        self.top_hz = torch.tensor([spectrum_end_hz(clip, RATE) for clip in self.truth])
+
+    def quality(self, generated: Tensor) -> tuple[float, float]:
+        """Mean LSD and band error of generated audio after the crossover."""
+        found = low_frequency_replace(generated, self.lr_audio, self.passband_hz, RATE)
+        error = high_band_error_db(found, self.truth, self.cutoff_hz, RATE, self.top_hz)
+        return lsd(found, self.truth).mean().item(), error.mean().item()
+
+
+def real_clips(model: SAGASRModel, folder: Path, count: int) -> Iterator[Tensor]:
+    """The middles of the first ``count`` files whose spectrum reaches 14 kHz, [C, T] each."""
+    index, size = AudioIndex.scan([folder], progress=False), model.config.sample_size
+    for position in range(len(index)):
+        header = index.header(position)
+        frames = round(header.frames * RATE / header.sample_rate)
+        if frames < size or count == 0:
+            continue
+        clip = torch.from_numpy(index.read(position, (frames - size) // 2, size, RATE))
+        channels = model.config.audio_channels
+        if clip.shape[0] != channels:
+            clip = clip.mean(0, keepdim=True).expand(channels, -1)
+        if spectrum_end_hz(clip, RATE) > 14_000:
+            count -= 1
+            yield clip
+
+
+@torch.no_grad()
+def solve(model: SAGASRModel, clips: Clips, sampling: SamplingSection) -> tuple[Tensor, int]:
+    """Generated audio [B, C, T] and the evaluations of the DiT per clip."""
+    parts = []
+    for lr_audio, noise in zip(clips.lr_audio.split(BATCH), clips.noise.split(BATCH), strict=True):
+        cond = condition(model, lr_audio)
+        parts.append(model.decode(generate(model, cond, noise, sampling)))
+        branches = len(guidance(sampling, cond))
+    return torch.cat(parts), len(solver_plan(sampling)) * branches
+
+
+def rows(model: SAGASRModel, evaluations: list[int]) -> Iterator[tuple[str, str, SamplingSection]]:
+    for schedule, emulation in SCHEDULES.items():
+        for solver, per_step in PER_STEP.items():
+            for steps in sorted({n // per_step for n in evaluations if n >= per_step}):
+                update = {"solver": solver, "num_steps": steps}
+                update["emulate_linear_steps"] = round(emulation * steps)
+                yield solver, schedule, model.config.sampling.model_copy(update=update)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--audio_dir", type=Path, nargs="+", required=True)
+    parser.add_argument("--clips", type=int, default=8, help="of each folder")
+    parser.add_argument("--cutoff_hz", type=float, default=4000.0)
+    parser.add_argument("--evaluations", type=int, nargs="+", default=[4, 8, 16, 32, 64, 100, 300])
+    flags = parser.parse_args()
+    model = SAGASRModel.from_pretrained(flags.model)
+    clips = Clips(model, flags.audio_dir, flags.clips, flags.cutoff_hz)
+    update = {"solver": "euler", "num_steps": REFERENCE_STEPS, "emulate_linear_steps": None}
+    reference, _ = solve(model, clips, model.config.sampling.model_copy(update=update))
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, {len(clips.truth)} clips of {model.config.duration_s:.2f} s\n")
+    print("| solver | schedule | NFE | LSD | band error (dB) | distance (dB) |")
+    print("|---|---|---|---|---|---|")
+    print("| unprocessed | | 0 | {:.3f} | {:.2f} | |".format(*clips.quality(clips.lr_audio)))
+    for solver, schedule, sampling in rows(model, flags.evaluations):
+        generated, nfe = solve(model, clips, sampling)
+        distance = (generated - reference).square().mean() / reference.square().mean()
+        quality = "{:.3f} | {:.2f}".format(*clips.quality(generated))
+        cells = f"{solver} | {schedule} | {nfe} | {quality} | {10 * distance.log10():.1f}"
+        print(f"| {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ file: names of shards are made from their numbers.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -463,10 +464,12 @@ class LatentDataset(Dataset[Item]):
         return hr, metadata
 
     def texts(self) -> Iterator[tuple[str | None, str | None]]:
-        """(caption, transcript) of every segment, for `saga_sr.text.text_coverage`."""
+        """(caption, transcript) of every segment, equal ones together."""
         for folder in self.folders:
-            for segment in range(folder.entry.segments):
-                yield folder.text(segment)
+            rows = np.stack([folder.table.caption, folder.table.transcript])
+            _, first, counts = np.unique(rows, axis=1, return_index=True, return_counts=True)
+            for segment, count in zip(first.tolist(), counts.tolist(), strict=True):
+                yield from itertools.repeat(folder.text(segment), count)
 
     def fingerprint(self) -> str:
         """Hash of the manifests: equal where draws give equal items."""

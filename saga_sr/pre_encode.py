@@ -11,8 +11,8 @@ Everything random is a function of the seed and the segment. The work is divided
 appear whole or not at all: a killed run goes on with the first shard that is not there, and any
 number of processes may share the work. See `saga_sr.latents` for the files.
 
-With the VAE and half precision an hour takes 9.9 MB for the HR latents and 9.9 MB for each low-pass:
-3,800 hours with 4 low-passes are 189 GB.
+With the VAE and half precision an hour takes 9.9 MB for its HR latents and 9.9 MB for each
+low-pass: 3,800 hours with 4 low-passes are 189 GB.
 """
 
 # ruff: noqa: E402

@@ -466,8 +466,12 @@ class LatentDataset(Dataset[Item]):
     def texts(self) -> Iterator[tuple[str | None, str | None]]:
         """(caption, transcript) of every segment, equal ones together."""
         for folder in self.folders:
-            rows = np.stack([folder.table.caption, folder.table.transcript])
-            _, first, counts = np.unique(rows, axis=1, return_index=True, return_counts=True)
+            caption, transcript = (
+                np.asarray(rows, dtype=np.int64)
+                for rows in (folder.table.caption, folder.table.transcript)
+            )
+            pairs = (caption << 32) + transcript
+            _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
             for segment, count in zip(first.tolist(), counts.tolist(), strict=True):
                 yield from itertools.repeat(folder.text(segment), count)
 

@@ -241,7 +241,10 @@ def test_texts_are_stored_as_text_and_follow_use_caption(latents: Path, config_f
     assert prompts["long.wav"] == {("说的话 spoken", "说的话 spoken")}
     assert prompts["mono.wav"] == {("a caption", "")}
     assert prompts["other.wav"] == {("", "")}
-    assert set(dataset.texts()) == {(None, "说的话 spoken"), ("a caption", None), (None, None)}
+    texts = list(dataset.texts())
+    assert set(texts) == {(None, "说的话 spoken"), ("a caption", None), (None, None)}
+    assert len(texts) == sum(folder.entry.segments for folder in dataset.folders)
+    assert texts.count((None, "说的话 spoken")) == 10  # the segments of long.wav
 
 
 def test_metadata_has_the_keys_of_the_audio_path_with_latents(
@@ -347,7 +350,7 @@ def test_pre_encode_two_processes_make_the_same_set(
     output = tmp_path / "latents"
     command = [sys.executable, "-m", "saga_sr.pre_encode"]
     command += _arguments(audio, output, config_file, devices=2)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert "MB per hour" in done.stdout
     assert _shards(output) == _shards(latents)

@@ -272,37 +272,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from saga_sr import run_folder, samples, validation, weights
-from saga_sr.audio_files import AudioIndex
 from saga_sr.config import InverseLR, ModelConfig, load_model_config, untrained_guidance
-from saga_sr.dataset import (
-    AugmentOptions,
-    ClipReader,
-    DrawSampler,
-    FixedClips,
-    SAGASRDataset,
-    collate,
-)
+from saga_sr.dataset import DrawSampler, FixedClips, collate
 from saga_sr.ema import EMA
 from saga_sr.flow import interpolate, sample_timesteps, target_velocity
 from saga_sr.lowfreq import low_frequency_replace
-from saga_sr.lowpass import LowpassOptions
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.randomness import torch_generator
 from saga_sr.restore import condition, generate
-from saga_sr.rolloff import hz_to_unit
-from saga_sr.text import CAPTION_FILE, CaptionTable, TextEncoder, text_coverage
+from saga_sr.text import TextEncoder
+from saga_sr.training_data import TrainingData, open_training_data, prepare_text
 
 Batch = tuple[Tensor, list[dict[str, Any]]]
 say = rank_zero_only(print)
 
-SMALL_CORPUS_AUGMENTATION = AugmentOptions(
-    gain_db=6.0,
-    flip_polarity=True,
-    swap_channels=True,
-    max_speed_change=0.15,
-    mix_probability=0.2,
-)
-TARGET_ROLLOFF_DRAWS = 128  # draws over which the default target roll-off is measured
 GRAD_NORM_HISTORY = 20
 
 
@@ -581,14 +564,17 @@ class SAGASRTrainer(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.ema.load_state_dict(checkpoint["saga_sr"]["ema"])
         checkpoint["state_dict"] = self.state_dict() | checkpoint["state_dict"]
-        # Micro-batches per step may have changed with the number of processes.
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        # All checkpoints look to Lightning as if taken at the end of a step's last micro-batch,
+        # whose number may have changed with the number of processes.
+        loops = checkpoint["loops"]["fit_loop"]
         done = checkpoint["global_step"] * self.options.accumulate_grad_batches
-        for counts in (progress["total"], progress["current"]):
+        loops["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"] - 1
+        trained = loops["epoch_loop.batch_progress"]
+        for counts in (trained["total"], trained["current"]):
             counts.update(ready=done, started=done, processed=done, completed=done - 1)
         # A checkpoint goes before the validation of its step; Lightning takes this for one begun.
         due = int(self.validation_is_due)
-        validated = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+        validated = loops["epoch_loop.val_loop.batch_progress"]
         for counts in (validated["total"], validated["current"]):
             counts.update(ready=due, started=due, processed=0, completed=0)
 
@@ -657,88 +643,12 @@ def load_weights(module: SAGASRTrainer, options: argparse.Namespace) -> None:
     module.ema = EMA(model.trainable(), module.config.training.ema)
 
 
-def open_readers(
-    folders: list[Path], flag: str, options: argparse.Namespace, config: ModelConfig
-) -> ClipReader:
-    """Index folders and describe them; captions come from each folder's table."""
-    index = AudioIndex.scan(folders, flag=flag)
-    if options.min_bandwidth_hz and flag == "--train_dir":
-        index.exclude_below(options.min_bandwidth_hz)
-    say(index.describe())
-    tables = None
-    if config.stage.text and options.use_caption:
-        given = options.caption_file if flag == "--train_dir" else None
-        paths = given or [folder / CAPTION_FILE for folder in folders]
-        if len(paths) != len(folders):
-            raise UserError(f"--caption_file: {len(paths)} files for {len(folders)} folders")
-        tables = [CaptionTable.read(path) if given or path.is_file() else None for path in paths]
-    return ClipReader(
-        index,
-        config.sample_size,
-        config.sample_rate,
-        config.audio_channels,
-        options.use_caption,
-        tables,
-    )
-
-
-def prepare_text(reader: ClipReader, encoder: TextEncoder) -> None:
-    """Say which clips have text, and embed each distinct text once before the first step."""
-    from saga_sr.dataset import Crop
-
-    size, rate = reader.sample_size, reader.sample_rate
-    texts = []
-    for position, duration_s in enumerate(reader.index.duration_s):
-        starts = range(0, max(1, int(duration_s * rate)), size)
-        texts.append([reader.text(Crop(position, start, size)) for start in starts])
-    clips = ((t["caption"], t["transcript"]) for file in texts for t in file)
-    coverage = text_coverage(clips, reader.use_caption)
-    say(coverage)
-    if warning := coverage.warning():
-        say(warning)
-    encoder.fill_cache(t["prompt"] for file in texts for t in file)
-
-
-def build_datasets(
-    options: argparse.Namespace, config: ModelConfig
-) -> tuple[SAGASRDataset, dict[str, FixedClips]]:
-    """The training draws, and the fixed clips that are validated by name."""
-    reader = open_readers(options.train_dir, "--train_dir", options, config)
-    rolloff = config.stage.rolloff
-    dataset = SAGASRDataset(
-        reader,
-        seed=options.seed,
-        lowpass=LowpassOptions(resample=options.lowpass_resample),
-        compute_rolloff=rolloff,
-        augment=SMALL_CORPUS_AUGMENTATION if options.augment else None,
-        overfit_clips=options.overfit_clips,
-    )
-    fixed = {}
-    if options.val_dir and options.val_num_clips:
-        val = open_readers(options.val_dir, "--val_dir", options, config)
-        fixed["val"] = FixedClips(
-            val, options.val_num_clips, options.val_cutoff_hz, compute_rolloff=rolloff
-        )
-    if options.val_num_train_clips:
-        fixed["train_clips"] = FixedClips(
-            reader, options.val_num_train_clips, options.val_cutoff_hz, compute_rolloff=rolloff
-        )
-    return dataset, fixed
-
-
-def default_target_rolloff(dataset: SAGASRDataset, config: ModelConfig) -> float:
-    """The median f_h of the training draws, as a fraction in [0, 1): what a model is asked for
-    where the true roll-off is unknown."""
-    rolloffs = [dataset[draw][1]["rolloff_high"] for draw in range(TARGET_ROLLOFF_DRAWS)]
-    return round(float(hz_to_unit(torch.tensor(rolloffs), config.sample_rate).median()), 3)
-
-
 def train_loader(
-    dataset: SAGASRDataset, options: argparse.Namespace, trainer: L.Trainer, first_draw: int
+    data: TrainingData, options: argparse.Namespace, trainer: L.Trainer, first_draw: int
 ) -> DataLoader:
     sampler = DrawSampler(options.batch_size, first_draw, trainer.global_rank, trainer.world_size)
     return DataLoader(
-        dataset,
+        data.draws,
         batch_sampler=sampler,
         num_workers=options.num_workers,
         collate_fn=collate,
@@ -843,12 +753,23 @@ def summarise(module: SAGASRTrainer, exported: Path) -> None:
     say(f"  samples      {folder / 'samples'}\n  export       {exported}")
 
 
-def build_text_encoder(config: ModelConfig, reader: ClipReader) -> TextEncoder | None:
+def build_text_encoder(
+    options: argparse.Namespace, config: ModelConfig, data: TrainingData
+) -> TextEncoder | None:
     """The T5 encoder of a stage with text, its cache filled; without text nothing is loaded."""
     if not config.stage.text or config.text is None:
         return None
-    encoder = TextEncoder(config.text.t5_model_name, config.text.max_length)
-    prepare_text(reader, encoder)
+    encoder = TextEncoder(
+        config.text.t5_model_name,
+        config.text.max_length,
+        device="cuda" if torch.cuda.is_available() and options.accelerator != "cpu" else "cpu",
+    )
+    if encoder.dim != config.text.dim:
+        raise UserError(
+            f"model.conditioning.configs: prompt: dim is {config.text.dim}, but "
+            f"{encoder.model} gives {encoder.dim}"
+        )
+    prepare_text(data, encoder, options.use_caption)
     return encoder
 
 
@@ -877,20 +798,20 @@ def main(options: argparse.Namespace) -> int:
     resumed = run_folder.find_checkpoint(options.checkpoint, options.output_dir)
     checkpoint = run_folder.read_checkpoint(resumed) if resumed else None
     L.seed_everything(options.seed, verbose=False)  # initial weights; draws have their own seeds
-    dataset, fixed = build_datasets(options, config)
+    data = open_training_data(options, config)
     if config.stage.rolloff:
-        target = default_target_rolloff(dataset, config)
+        target = data.default_target_rolloff(config)
         config = config.replacing("sampling.target_rolloff", target)
-    module = SAGASRTrainer(config, options, build_text_encoder(config, dataset.reader))
-    module.data_fingerprint = dataset.reader.index.fingerprint()
-    module.val_names = list(fixed)
+    module = SAGASRTrainer(config, options, build_text_encoder(options, config, data))
+    module.data_fingerprint = data.fingerprint()
+    module.val_names = list(data.fixed)
     load_weights(module, options)
     first_step = resume_step(module, checkpoint)
     module.validation_is_due = not run_folder.was_validated(options.output_dir, first_step)
     if options.export_only:
         return export_checkpoint(module, checkpoint)
     run_folder.write_records(options.output_dir, options, config)
-    trainer = build_trainer(options, config, bool(fixed), first_step)
+    trainer = build_trainer(options, config, bool(data.fixed), first_step)
     say(
         f"Training {config.stage} with {sum(p.numel() for _, p in module.model.trainable()):,} "
         f"parameters, {module.global_batch} clips of {config.duration_s:.2f} s a step"
@@ -898,8 +819,8 @@ def main(options: argparse.Namespace) -> int:
     try:
         trainer.fit(
             module,
-            train_loader(dataset, options, trainer, first_step * module.global_batch),
-            [val_loader(clips, options, trainer) for clips in fixed.values()],
+            train_loader(data, options, trainer, first_step * module.global_batch),
+            [val_loader(clips, options, trainer) for clips in data.fixed.values()],
             ckpt_path=resumed,
             weights_only=True,
         )

@@ -183,8 +183,8 @@ class SAGASRModel(nn.Module):
             per_item([not branch.lr for _, branch in terms]),
             per_item([not branch.text for _, branch in terms]),
         )
-        parts = velocities.float().chunk(count)
-        return torch.stack([c * v for (c, _), v in zip(terms, parts, strict=True)]).sum(dim=0)
+        branches = velocities.float().chunk(count)
+        return torch.stack([c * v for (c, _), v in zip(terms, branches, strict=True)]).sum(dim=0)
 
     def _context(
         self, text: Tensor | None, rolloff_cross: Tensor | None, size: int

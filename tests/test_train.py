@@ -21,6 +21,7 @@ from saga_sr.config import InverseLR
 from saga_sr.errors import UserError
 from saga_sr.model import SAGASRModel
 from saga_sr.run_folder import find_checkpoint, read_checkpoint, read_metrics
+from saga_sr.training_data import open_training_data
 
 SCRIPT = ROOT / "train_saga_sr.py"
 
@@ -214,7 +215,7 @@ def test_fast_dev_run_goes_through_everything_once(
 def test_overfit_clips_repeats_the_same_audio(train: Any, corpus: Path, tmp_path: Path) -> None:
     flags = _flags(corpus, tmp_path, tiny_demo(), "--overfit_clips", "2")
     options = train.parse_options(flags)
-    dataset, _ = train.build_datasets(options, train.resolve_config(options))
+    dataset = open_training_data(options, train.resolve_config(options)).draws
     assert torch.equal(dataset[0][0], dataset[2][0])
     assert torch.equal(dataset[1][1]["lr_audio"], dataset[3][1]["lr_audio"])
     assert not torch.equal(dataset[0][0], dataset[1][0])

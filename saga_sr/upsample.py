@@ -89,6 +89,7 @@ if __name__ == "__main__":
 
 import hashlib
 import json
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -473,20 +474,30 @@ def _fingerprint(model: SAGASRModel, flags: argparse.Namespace, options: Upsampl
 
 
 def main(flags: argparse.Namespace) -> int:
-    """Do what the flags say; the exit code is 0, 1 (some files failed) or 2 (all of them)."""
+    """Do what the flags say.
+
+    Returns:
+        0, 1 (some files failed), 2 (all of them), or 130 (stopped by Ctrl-C).
+    """
     jobs = collect_jobs(flags.inputs, flags.output, flags.format)
     _check_encodings(jobs, flags.bits)
     device, options = _pick_device(flags.device), _options(flags)
-    model = SAGASRModel.from_pretrained(flags.model).to(device)
+    model = SAGASRModel.from_pretrained(flags.model)
+    fingerprint = _fingerprint(model, flags, options)
+    model = model.to(device)
     # A wrong option is one error, not one per file.
     _settings(model, options, Bandwidth(0.0, 1.0, model.config.sample_rate / 2))
     into_folder = jobs[0].output != flags.output
     if into_folder:
         _make_folder(flags.output)
     journal = Journal(flags.output) if into_folder else None
-    run = _Run(model, flags, options, journal, _fingerprint(model, flags, options))
-    for job in _with_count(jobs):
-        run.do(job)
+    run = _Run(model, flags, options, journal, fingerprint)
+    try:
+        for job in _with_count(jobs):
+            run.do(job)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 128 + signal.SIGINT
     if run.failed and len(jobs) > 1:
         print(f"{run.done} of {len(jobs)} files done, {run.failed} failed", file=sys.stderr)
     return 0 if not run.failed else EXIT_PARTIAL if run.done else EXIT_USER_ERROR
@@ -506,4 +517,6 @@ def _with_count(jobs: list[Job]) -> Iterable[Job]:
 
 
 if __name__ == "__main__":
+    # A polite kill (a scheduler's) ends like Ctrl-C: temporary files go, the journal is whole.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_cli(lambda: main(FLAGS)))

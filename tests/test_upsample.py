@@ -1,6 +1,8 @@
 import json
+import signal as signals
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +165,25 @@ def test_an_interrupted_run_continues_where_it_stopped(tmp_path, command):
     # The samples, not the bytes: libsndfile stamps float WAVs with the time.
     assert all(np.array_equal(soundfile.read(path)[0], found) for path, found in samples.items())
     assert [p.name for p in samples if p.stat().st_mtime_ns != times[p]] == ["2.wav"]
+
+
+def test_a_run_that_is_stopped_leaves_whole_files_only(tmp_path, model_folder):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    soundfile.write(source / "1.wav", _dull(4000), RATE)
+    soundfile.write(source / "2.wav", _dull(60 * RATE), RATE)
+    command = [sys.executable, "-m", "saga_sr.upsample", str(source), "--model", model_folder]
+    with subprocess.Popen([*command, "--output", str(out)], stderr=subprocess.PIPE) as process:
+        for _ in range(1200):
+            if any(out.glob(".2.*")) or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signals.SIGTERM)  # Ctrl-C takes the same way
+        errors = process.communicate()[1].decode()
+    assert process.returncode == 128 + signals.SIGINT
+    assert "the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    assert {path.name for path in out.iterdir()} == {"1.wav", JOURNAL}
 
 
 def test_other_options_or_another_input_do_not_count_as_done(tmp_path, command):

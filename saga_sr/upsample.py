@@ -222,7 +222,7 @@ def passes_through(options: UpsampleOptions, bandwidth: Bandwidth) -> bool:
 
 
 def _settings(model: SAGASRModel, options: UpsampleOptions, bandwidth: Bandwidth) -> Settings:
-    cutoff_hz = options.input_cutoff_hz or bandwidth.end_hz
+    cutoff_hz = _cutoff_hz(model, options, bandwidth)
     device = next(model.dit.parameters()).device
     return Settings(
         sampling=_sampling(model, options),
@@ -231,7 +231,7 @@ def _settings(model: SAGASRModel, options: UpsampleOptions, bandwidth: Bandwidth
         target_rolloff_hz=_target_hz(model, options),
         text=_text(model, options, device),
         seed=options.seed,
-        batch=options.window_batch or _DEFAULT_BATCH[device.type],
+        batch=options.window_batch or _DEFAULT_BATCH.get(device.type, 4),
         mode=options.crossover,
         autocast=_AUTOCAST[options.precision],
     )
@@ -239,16 +239,26 @@ def _settings(model: SAGASRModel, options: UpsampleOptions, bandwidth: Bandwidth
 
 def _sampling(model: SAGASRModel, options: UpsampleOptions) -> SamplingSection:
     """The model's sampling block with what the user chose (a new step count, a new schedule)."""
-    names = ("guidance_acoustic", "guidance_text", "num_steps", "solver")
-    chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    values = model.config.sampling.model_dump() | chosen
-    if options.num_steps not in (None, model.config.sampling.num_steps):
-        values["emulate_linear_steps"] = None
-    sampling = SamplingSection.model_validate(values)
-    problems = untrained_guidance(model.config.model_copy(update={"sampling": sampling}))
-    if problems:
+    config = model.config
+    if options.num_steps not in (None, config.sampling.num_steps):
+        config = config.replacing("sampling.emulate_linear_steps", None)
+    for name in ("guidance_acoustic", "guidance_text", "num_steps", "solver"):
+        if getattr(options, name) is not None:
+            config = config.replacing(f"sampling.{name}", getattr(options, name))
+    if problems := untrained_guidance(config):
         raise UserError.listing("guidance that this model was not trained for", problems)
-    return sampling
+    return config.sampling
+
+
+def _cutoff_hz(model: SAGASRModel, options: UpsampleOptions, bandwidth: Bandwidth) -> float:
+    given, nyquist_hz = options.input_cutoff_hz, model.config.sample_rate / 2
+    if given is None:
+        return bandwidth.end_hz
+    if not 0 < given < nyquist_hz:
+        raise UserError(
+            f"--input_cutoff_hz is {given:g}; allowed: above 0 and below {nyquist_hz:g}"
+        )
+    return given
 
 
 def _target_hz(model: SAGASRModel, options: UpsampleOptions) -> float | None:

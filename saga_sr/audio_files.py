@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from saga_sr.errors import UserError
 from saga_sr.files import atomic_path
+from saga_sr.files import cache_dir as default_cache
 from saga_sr.randomness import numpy_generator
 
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"})
@@ -312,13 +313,6 @@ class FolderTable:
         return cls(names, {int(row): text for row, text in problems.items()}, **columns)
 
 
-def default_cache_dir() -> Path:
-    """``index`` in $SAGA_SR_CACHE, else in the user's cache folder."""
-    given = os.environ.get("SAGA_SR_CACHE")
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saga_sr"
-    return (Path(given) if given else root) / "index"
-
-
 def scan_folder(folder: Path, cache: Path, progress: bool = True) -> FolderTable:
     """Index one folder, reading only headers that the file ``cache`` does not have.
 
@@ -437,7 +431,7 @@ class AudioIndex:
         resolved = [_existing_folder(folder, flag) for folder in folders]
         if not resolved:
             raise UserError(f"{flag}: no folder is given")
-        cache_dir = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        cache_dir = Path(cache_dir) if cache_dir is not None else default_cache("index")
         caches = [_cache_path(folder, cache_dir) for folder in resolved]
         tables = [
             scan_folder(folder, cache, progress)

@@ -46,6 +46,8 @@ class Captions(Protocol):
 
     def lookup(self, path: str, start_s: float, end_s: float) -> str | None: ...
 
+    def captions_of(self, path: str) -> list[str]: ...
+
 
 @dataclass(frozen=True)
 class AugmentOptions:
@@ -141,6 +143,22 @@ class ClipReader:
         caption = self.caption(crop)
         prompt = text_for_clip(caption, transcript, self.use_caption)
         return {"transcript": transcript, "caption": caption, "prompt": prompt}
+
+    def texts(self) -> Iterator[tuple[str | None, str | None]]:
+        """(caption, transcript) of consecutive segments of every file."""
+        for position, duration_s in enumerate(self.index.duration_s):
+            transcript = read_transcript(self.index.path(position))
+            for start in range(0, max(1, int(duration_s * self.sample_rate)), self.sample_size):
+                yield self.caption(Crop(position, start, self.sample_size)), transcript
+
+    def possible_texts(self) -> Iterator[tuple[str | None, str | None]]:
+        """Every (caption, transcript) that a crop can have, wherever it begins."""
+        for position in range(len(self.index)):
+            transcript = read_transcript(self.index.path(position))
+            table = self.captions[self.index.folder_of[position]] if self.captions else None
+            captions = table.captions_of(self.index.relative_path(position)) if table else []
+            for caption in (None, *captions):
+                yield caption, transcript
 
     def caption(self, crop: Crop) -> str | None:
         """The caption of the crop's seconds, where its folder has captions."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         UserError: the folder cannot be made or written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    # Random, not the process id: containers that share a disk have equal ids.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -53,6 +55,13 @@ def write_text_atomic(path: Path | str, text: str) -> None:
 def write_json_atomic(path: Path | str, value: Any) -> None:
     """Write ``value`` as readable UTF-8 JSON, whole or not at all."""
     write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def cache_dir(purpose: str) -> Path:
+    """Folder ``purpose`` in ``$SAGA_SR_CACHE``, or in saga_sr's part of the user's cache folder."""
+    given = os.environ.get("SAGA_SR_CACHE")
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saga_sr"
+    return (Path(given) if given else root) / purpose
 
 
 def sha256_of(path: Path | str) -> str:

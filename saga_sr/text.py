@@ -15,7 +15,6 @@ zeros, which is the null condition of guidance (eq. 4); T5 of an empty string wo
 import hashlib
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +32,7 @@ from torch import Tensor
 from saga_sr.caption_table import CAPTION_FILE, CaptionRecord, CaptionTable
 from saga_sr.errors import UserError
 from saga_sr.files import atomic_path, sha256_of, write_json_atomic
+from saga_sr.files import cache_dir as default_cache
 from saga_sr.hub import load_config, load_frozen
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "CaptionTable",
     "TextCoverage",
     "TextEncoder",
-    "default_cache_dir",
     "in_batches",
     "read_transcript",
     "text_coverage",
@@ -153,19 +152,13 @@ def text_coverage(
 # --- T5 -------------------------------------------------------------------------------------------
 
 
-def default_cache_dir() -> Path:
-    """``$XDG_CACHE_HOME/saga_sr/text``, by default below ``~/.cache``."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "saga_sr" / "text"
-
-
 class TextEncoder:
     """Text embeddings [B, N, D] of a frozen T5, from the disk where they are known.
 
     Args:
         model: hub id or local folder of a T5, mT5 or UMT5 model. Remote code is never run.
         max_length: N, the number of tokens; what a text has beyond it is cut off, with a warning.
-        cache_dir: where embeddings are kept (`default_cache_dir` if None). Safe to share between
+        cache_dir: where embeddings are kept; None: `saga_sr.files.cache_dir`. Safe to share between
             runs, ranks and machines: each file appears whole, and two writers write the same.
         device: where T5 runs and the result lies. Half precision except on a CPU.
     """
@@ -180,7 +173,7 @@ class TextEncoder:
         self.model = str(model)
         self.max_length = max_length
         self.device = torch.device(device)
-        self._cache_root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        self._cache_root = Path(cache_dir) if cache_dir is not None else default_cache("text")
         self._loaded: tuple[Any, Any] | None = None
         self.num_notes: Counter[str] = Counter()  # of new texts: "cut" and "unread"
 

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from saga_sr.audio_files import AudioIndex
 from saga_sr.config import ModelConfig
-from saga_sr.dataset import AugmentOptions, ClipReader, Crop, FixedClips, SAGASRDataset
+from saga_sr.dataset import AugmentOptions, ClipReader, FixedClips, SAGASRDataset
 from saga_sr.errors import UserError
 from saga_sr.latents import LatentDataset, is_latent_folder
 from saga_sr.lowpass import LowpassOptions
@@ -51,24 +51,23 @@ class TrainingData:
         if isinstance(self.draws, LatentDataset):
             yield from self.draws.texts()
         else:
-            yield from _texts_of(self.draws.reader)
-        if "val" in self.fixed:
-            yield from _texts_of(self.fixed["val"].reader)
+            yield from self.draws.reader.texts()
+
+    def possible_texts(self) -> Iterator[tuple[str | None, str | None]]:
+        """Every (caption, transcript) that any draw or fixed clip can meet."""
+        if isinstance(self.draws, LatentDataset):
+            yield from self.draws.texts()
+        readers = [clips.reader for clips in self.fixed.values()]
+        if isinstance(self.draws, SAGASRDataset):
+            readers.append(self.draws.reader)
+        for reader in readers:
+            yield from reader.possible_texts()
 
     def default_target_rolloff(self, config: ModelConfig) -> float:
         """The median f_h of the training draws, as a fraction in [0, 1): what a model is asked for
         where the true roll-off is unknown."""
         rolloffs = [self.draws[draw][1]["rolloff_high"] for draw in range(TARGET_ROLLOFF_DRAWS)]
         return round(float(hz_to_unit(torch.tensor(rolloffs), config.sample_rate).median()), 3)
-
-
-def _texts_of(reader: ClipReader) -> Iterator[tuple[str | None, str | None]]:
-    """(caption, transcript) of consecutive segments of every file."""
-    for position, duration_s in enumerate(reader.index.duration_s):
-        samples = max(1, int(duration_s * reader.sample_rate))
-        for start in range(0, samples, reader.sample_size):
-            text = reader.text(Crop(position, start, reader.sample_size))
-            yield text["caption"], text["transcript"]
 
 
 def open_training_data(options: Namespace, config: ModelConfig) -> TrainingData:
@@ -144,9 +143,8 @@ def _open_audio(
 @rank_zero_only
 def prepare_text(data: TrainingData, encoder: TextEncoder, use_caption: bool) -> None:
     """Say which clips have text, and embed each distinct text once before the first step."""
-    clips = list(data.texts())
-    coverage = text_coverage(clips, use_caption)
+    coverage = text_coverage(data.texts(), use_caption)
     print(coverage)
     if warning := coverage.warning():
         print(warning)
-    encoder.fill_cache(text_for_clip(*clip, use_caption) for clip in clips)
+    encoder.fill_cache(text_for_clip(*pair, use_caption) for pair in data.possible_texts())

@@ -25,7 +25,11 @@ SUFFIXES = {".wav", ".flac", ".ogg"}
 
 
 def measure(files: list[Path], config: MDCTConfig, sample_rate: int, clip_size: int) -> np.ndarray:
-    """Root mean square of the companded coefficients of every bin, [hop]; clips weigh equally."""
+    """Geometric mean over clips of the companded coefficients' root mean square, per bin [hop].
+
+    What is typical has unit variance then. (With the arithmetic mean a few loud clips set the scale,
+    nearly all data lies far below the noise, and the flow learns little of it: see docs/demo_model.md.)
+    """
     mono = MDCTConfig(hop=config.hop, channels=1, power=config.power)
     pretransform = MDCTPretransform(mono, sample_rate)
     total, count = np.zeros(config.hop), 0
@@ -37,9 +41,9 @@ def measure(files: list[Path], config: MDCTConfig, sample_rate: int, clip_size: 
             if audio.size == 0 or np.sqrt(np.mean(audio**2)) < 1e-3:
                 continue
             latent = pretransform.encode(torch.from_numpy(np.ascontiguousarray(audio)))
-            total += latent.square().mean(dim=(0, 2)).numpy()
+            total += np.log(latent.square().mean(dim=(0, 2)).numpy() + 1e-12)
             count += 1
-    return np.sqrt(total / max(count, 1))
+    return np.exp(total / max(count, 1) / 2)
 
 
 def main() -> None:

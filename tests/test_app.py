@@ -257,7 +257,7 @@ def test_inspect_draws_a_tone_at_its_height_and_measures_it(tmp_path: Path) -> N
     assert shares[-1] == 1
     preview, rate = soundfile.read(clip.preview)
     assert (rate, len(preview)) == (RATE, clip.frames)
-    assert np.abs(preview).max() == pytest.approx(0.5, abs=0.02)
+    assert np.abs(preview).max() == pytest.approx(0.5, abs=0.03)
 
 
 # ---------------------------------------------------------------------------- files out
@@ -403,7 +403,7 @@ def test_a_second_restoration_of_a_visit_stops_the_first(studio: Studio) -> None
 def test_restorations_of_two_visits_take_turns(studio: Studio) -> None:
     for key in ("a", "b"):
         finished(studio.load(studio.visit(key), uploaded(studio, f"{key}.wav")))
-    first = iter(studio.restore(studio.visit("a"), "tiny", UpsampleOptions(num_steps=60)))
+    first = iter(studio.restore(studio.visit("a"), "tiny", UpsampleOptions(num_steps=20)))
     assert next(first) == 0
     while next(first) == 0:
         pass
@@ -497,5 +497,5 @@ def test_command_serves_until_sigterm_and_removes_its_files(
         assert status_of(f"http://127.0.0.1:{port}") == 200
         assert any(path.name.startswith("saga-sr-app-") for path in tmp_path.iterdir())
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0
     assert not any(path.name.startswith("saga-sr-app-") for path in tmp_path.iterdir())

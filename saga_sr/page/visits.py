@@ -122,8 +122,10 @@ class Visit:
         def guarded(report: Report) -> T:
             try:
                 return work(report)
-            except BaseException:
+            except BaseException as error:
                 shutil.rmtree(folder, ignore_errors=True)
+                if self._closed:  # its folder went while it was writing, most likely
+                    raise StoppedError from error
                 raise
             finally:
                 if self._closed:  # what was written after `close`

@@ -1,7 +1,7 @@
 """What a training step costs, in parts, against the straightforward step, in one process.
 
     python benchmarks/training_step.py --model_config saga_model_config_small.json
-    python benchmarks/training_step.py --model_config saga_model_config.json --device cuda --batch_size 8
+    python benchmarks/training_step.py --model_config saga_model_config.json --device cuda --bf16
 
 The baseline does what a first implementation does with stable-audio-tools: it encodes HR and LR one
 after the other through the VAE as it is (weight norm computed each time, Snake in six passes), runs

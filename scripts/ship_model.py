@@ -1,0 +1,47 @@
+"""Export a trained run as the folder that the repository ships: half precision, measured sampling.
+
+    python scripts/ship_model.py runs/demo --output models/saga-sr-demo \
+        --target_rolloff 0.6 --num_steps 16 --solver euler
+
+The sampling values are what `saga_sr.evaluate --sweep` and `benchmarks/solvers.py` found best; they
+become the model's own defaults. The averaged weights of the run's export are rounded to float16.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from saga_sr.errors import run_cli
+
+SAMPLING = ("target_rolloff", "num_steps", "solver", "guidance_acoustic", "guidance_text")
+
+
+def main() -> None:
+    summary, details = (__doc__ or "").split("\n", 1)
+    parser = argparse.ArgumentParser(description=summary, epilog=details)
+    parser.add_argument("run", type=Path, help="output folder of train_saga_sr.py")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--target_rolloff", type=float)
+    parser.add_argument("--num_steps", type=int)
+    parser.add_argument("--solver")
+    parser.add_argument("--guidance_acoustic", type=float)
+    parser.add_argument("--guidance_text", type=float)
+    options = parser.parse_args()
+
+    import torch
+
+    from saga_sr.model import SAGASRModel
+
+    model = SAGASRModel.from_pretrained(options.run / "export")
+    for name in SAMPLING:
+        if (value := getattr(options, name)) is not None:
+            model.config = model.config.replacing(f"sampling.{name}", value)
+    folder = model.save_pretrained(options.output, dtype=torch.float16)
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
+    print(f"{folder}: {size:.1f} MiB")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(main))

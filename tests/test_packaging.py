@@ -16,15 +16,16 @@ from tiny_restorer import tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ("requirements.txt", "requirements-nodeps.txt")
+PINS = (*REQUIREMENTS, "requirements-app.txt", "constraints.txt")
 PINNED = re.compile(r"([A-Za-z0-9][\w.-]*)==[\w.+!]+")
 HELP_SECONDS = 1.0
 
 # Like the benchmarks: a measurement for developers, which may start slowly.
 MEASUREMENTS = {"measure_band_std.py"}
 # Imported where they are used, with a message that says what to install.
-EXTRAS = {"wandb", "gradio", "bitsandbytes", "visqol", "openl3"}
+EXTRAS = {"wandb", "bitsandbytes", "visqol", "openl3", "selenium"}
 # Import names that are not the name of their package.
-PACKAGE_OF = {"skimage": "scikit-image", "huggingface_hub": "huggingface-hub"}
+PACKAGE_OF = {"PIL": "pillow", "skimage": "scikit-image", "huggingface_hub": "huggingface-hub"}
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -171,7 +172,7 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize("name", [*REQUIREMENTS, "constraints.txt"])
+@pytest.mark.parametrize("name", PINS)
 def test_requirements_are_exact_versions_named_once(name):
     lines = requirement_lines(name)
     assert lines
@@ -181,8 +182,7 @@ def test_requirements_are_exact_versions_named_once(name):
 
 
 def test_requirements_and_constraints_name_different_packages():
-    files = (*REQUIREMENTS, "constraints.txt")
-    packages = [canonical(line.split("==")[0]) for f in files for line in requirement_lines(f)]
+    packages = [canonical(line.split("==")[0]) for f in PINS for line in requirement_lines(f)]
     assert sorted(packages) == sorted(set(packages))
 
 
@@ -208,7 +208,7 @@ def imported_packages(path: Path) -> set[str]:
 def test_every_import_is_in_the_requirements():
     python_files = tracked("*.py")
     own = {path.stem for path in python_files} | {"saga_sr"}
-    listed = {canonical(line.split("==")[0]) for f in REQUIREMENTS for line in requirement_lines(f)}
+    listed = {canonical(line.split("==")[0]) for f in PINS[:-1] for line in requirement_lines(f)}
     imported = set().union(*(imported_packages(path) for path in python_files))
     foreign = imported - own - set(sys.stdlib_module_names) - EXTRAS
     assert {

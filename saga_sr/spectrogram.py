@@ -30,6 +30,8 @@ DPI = 110
 _N_FFT = 2048
 _MAX_FRAMES = 1200  # more columns than a panel has pixels
 _COLOUR_MAP = "magma"
+_PANEL_IN = (4.0, 2.8)  # width and height with what is between panels, in inches
+_LEFT_IN, _RIGHT_IN, _BOTTOM_IN = 0.6, 0.95, 0.5
 
 
 def comparison_figure(
@@ -79,8 +81,7 @@ def draw_comparison(
     duration_s = max(audio.shape[-1] for audio in panels.values()) / sample_rate
     rows = ceil(len(panels) / MAX_COLUMNS)
     columns = ceil(len(panels) / rows)
-    figure = Figure(figsize=(4.0 * columns + 0.9, 2.9 * rows + 0.4), layout="constrained", dpi=DPI)
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    figure, grid = _grid(rows, columns, has_title=bool(title))
     for axes, (name, level_db) in zip(grid.flat, levels_db.items(), strict=False):
         panel_s = panels[name].shape[-1] / sample_rate
         image = _draw_panel(axes, level_db, panel_s, sample_rate, loudest_db)
@@ -109,6 +110,26 @@ def spectrogram_db(audio: Tensor) -> np.ndarray:
     )
     power = (2 / window.sum() * spectrum.abs()).square().mean(dim=0)
     return (10 * power.clamp(min=1e-15).log10()).numpy()
+
+
+def _grid(rows: int, columns: int, has_title: bool) -> tuple[Figure, np.ndarray]:
+    """An empty figure of equal panels, with room for labels, titles and the colour bar.
+
+    The margins are fixed: matplotlib's constrained layout takes longer than all the rest.
+    """
+    width, height = _LEFT_IN + columns * _PANEL_IN[0] + _RIGHT_IN, rows * _PANEL_IN[1] + _BOTTOM_IN
+    top_in = 0.3 if has_title else 0.0
+    figure = Figure(figsize=(width, height + top_in), dpi=DPI)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    figure.subplots_adjust(
+        left=_LEFT_IN / width,
+        right=1 - _RIGHT_IN / width,
+        bottom=_BOTTOM_IN / (height + top_in),
+        top=1 - (top_in + 0.3) / (height + top_in),
+        wspace=0.06,
+        hspace=0.22,
+    )
+    return figure, grid
 
 
 def _draw_panel(
@@ -143,8 +164,11 @@ def _label(
         lowest = [axes for axes in grid[:, column] if axes.get_visible()][-1]
         lowest.set_xlabel("time (s)", fontsize=9)
         lowest.tick_params(labelbottom=True)
-    colour_bar = figure.colorbar(image, ax=grid, pad=0.01, aspect=30)
+    right = figure.subplotpars.right
+    place = (right + 0.15 / figure.get_figwidth(), figure.subplotpars.bottom)
+    size = (0.16 / figure.get_figwidth(), figure.subplotpars.top - figure.subplotpars.bottom)
+    colour_bar = figure.colorbar(image, cax=figure.add_axes((*place, *size)))
     colour_bar.set_label("level (dBFS)", fontsize=9)
     colour_bar.ax.tick_params(labelsize=8)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, y=1 - 0.06 / figure.get_figheight(), va="top")

@@ -194,6 +194,9 @@ class DiffusionSection(Section):
     config: DiTConfig
     compute_rolloff: bool = False
     """Ours: the two roll-off frequencies are conditions (F2; the flag ``--compute_rolloff``)."""
+    preconditioning_std: Annotated[float, Field(gt=0)] | None = None
+    """Ours: data's standard deviation in `flow.preconditioning`; null: the DiT answers v itself, as
+    Stable Audio Open's does."""
     null_lr_value: float = 0.0
     """Ours: every element of an absent LR latent (0 for the VAE; outside the data for MDCT)."""
 

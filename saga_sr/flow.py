@@ -43,6 +43,25 @@ def data_from_velocity(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
     return x_t - _per_item(t, x_t) * v
 
 
+def preconditioning(t: Tensor, data_std: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Gains that leave a network only what x_t does not tell: v = skip x_t + out F(in x_t).
+
+    For data of standard deviation s the best linear guess of v from x_t is skip x_t; what remains
+    has standard deviation out, and in x_t has 1 (the idea of Karras et al. 2022, for this path).
+    A narrow transformer without it spends its width on carrying x_t, and its layer norms lose the
+    amplitude.
+
+    Args:
+        t: [B] in [0, 1].
+        data_std: s.
+
+    Returns:
+        in, skip and out, each [B].
+    """
+    variance = ((1 - t) * data_std) ** 2 + t**2
+    return variance**-0.5, (t - (1 - t) * data_std**2) / variance, data_std * variance**-0.5
+
+
 def sample_timesteps(n: int, sampler: TimestepSampler, generator: torch.Generator) -> Tensor:
     """Training times in [0, 1], float32 [n].
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from saga_sr.config import PROMPT_ID, ModelConfig
+from saga_sr.flow import preconditioning
 from saga_sr.pretransform import create_pretransform
 from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit
 from saga_sr.sampler import Branch
@@ -146,7 +147,12 @@ class SAGASRModel(nn.Module):
             text = text.masked_fill(drop_text[:, None, None], 0.0)
         rolloff_cross, rolloff_global = self._rolloff(cond.rolloff_hz)
         context = self._context(text, rolloff_cross, len(cond))
-        return self._dit_forward(x_t, t, lr_latent, context, rolloff_global)
+        std = self.config.model.diffusion.preconditioning_std
+        if std is None:
+            return self._dit_forward(x_t, t, lr_latent, context, rolloff_global)
+        c_in, c_skip, c_out = (c[:, None, None] for c in preconditioning(t, std))
+        answer = self._dit_forward(c_in * x_t, t, lr_latent, context, rolloff_global)
+        return c_skip * x_t + c_out * answer
 
     def guided_velocity(
         self,

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from saga_sr.flow import data_from_velocity, interpolate, sample_timesteps, target_velocity
+from saga_sr.flow import (
+    data_from_velocity,
+    interpolate,
+    preconditioning,
+    sample_timesteps,
+    target_velocity,
+)
 from saga_sr.randomness import torch_generator
 
 X = torch.randn(3, 4, 5, generator=torch_generator("data"))
@@ -53,3 +59,19 @@ def test_sample_timesteps_depends_on_its_generator_alone():
 def test_sample_timesteps_with_an_unknown_name_says_what_is_allowed():
     with pytest.raises(ValueError, match="uniform, logit_normal"):
         sample_timesteps(1, "cosine", torch_generator("t"))
+
+
+@pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("data_std", [0.3, 1.0])
+def test_preconditioning_leaves_what_x_t_does_not_tell(t: float, data_std: float) -> None:
+    """On Gaussian data: unit input, a residual of the stated size, uncorrelated with x_t."""
+    generator = torch.Generator().manual_seed(0)
+    data, noise = torch.randn(2, 200_000, generator=generator)
+    data = data * data_std
+    times = torch.tensor([t])
+    x_t = interpolate(data[None], noise[None], times)[0]
+    c_in, c_skip, c_out = (float(c) for c in preconditioning(times, data_std))
+    residual = target_velocity(data, noise) - c_skip * x_t
+    assert float((c_in * x_t).std()) == pytest.approx(1, rel=0.01)
+    assert float(residual.std()) == pytest.approx(c_out, rel=0.01)
+    assert abs(float((residual * x_t).mean())) < 0.01 * c_out

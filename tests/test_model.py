@@ -8,6 +8,7 @@ from stable_audio_tools.models import transformer as sat_transformer
 from tiny_models import built, changed, shipped, text_and_rolloff, tiny_demo, tiny_vae
 
 from saga_sr.config import parse_model_config
+from saga_sr.flow import preconditioning
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.sampler import Branch, guidance_terms
 
@@ -79,6 +80,15 @@ def test_velocity_depends_on_every_condition(raw: dict[str, Any], what: str) -> 
         rolloff[:, int(what == "rolloff_high")] += 500
     after = model.velocity(x_t, t, Conditioning(lr, text, rolloff))
     assert (after - before).abs().max() > 1e-4
+
+
+def test_preconditioned_velocity_is_skip_plus_scaled_answer() -> None:
+    plain = built(tiny_demo(model__diffusion__preconditioning_std=None))
+    model = built(tiny_demo(model__diffusion__preconditioning_std=0.5))
+    x_t, t, cond = _inputs(model)
+    c_in, c_skip, c_out = (c[:, None, None] for c in preconditioning(t, 0.5))
+    expected = c_skip * x_t + c_out * plain.velocity(c_in * x_t, t, cond)
+    torch.testing.assert_close(model.velocity(x_t, t, cond), expected)
 
 
 def test_items_of_a_batch_do_not_see_each_other() -> None:

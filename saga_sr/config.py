@@ -99,6 +99,8 @@ class MDCTConfig(Section):
     """Frequencies at which ``band_std`` is given, increasing."""
     band_std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     """Standard deviation of the companded coefficients there; interpolated between."""
+    level_floor: Annotated[float, Field(gt=0)] | None = None
+    """Least level of a frame in `MDCTPretransform.level`; null: every level is 1."""
 
 
 class AutoencoderPretransformSection(Section):

@@ -201,9 +201,10 @@ def sample_latents(
     evaluations = solver_plan(settings.sampling)
     conditions = _window_conditions(model, source, layout, settings, grid)
 
-    def noise(start: int, stop: int) -> Tensor:
-        one = position_noise(config.latent_dim, start, stop, settings.seed)
-        return one.to(device).expand(layout.jobs, -1, -1)
+    def noise(cond: Conditioning, window_start: int, start: int, stop: int) -> Tensor:
+        one = position_noise(config.latent_dim, start, stop, settings.seed).to(device)
+        inside = slice(start - window_start, stop - window_start)
+        return (model.noise_level(cond) * one.new_ones(cond.lr_latent.shape))[..., inside] * one
 
     def evaluated(windows: int) -> None:
         if progress is not None:

@@ -139,7 +139,8 @@ class SAGASRModel(nn.Module):
         Returns:
             [B, D, L], the predicted noise - data.
         """
-        lr_latent, text = cond.lr_latent, cond.text
+        level = self.noise_level(cond)
+        lr_latent, text = cond.lr_latent / level, cond.text
         if drop_lr is not None:
             null = self.config.model.diffusion.null_lr_value
             lr_latent = lr_latent.masked_fill(drop_lr[:, None, None], null)
@@ -147,12 +148,18 @@ class SAGASRModel(nn.Module):
             text = text.masked_fill(drop_text[:, None, None], 0.0)
         rolloff_cross, rolloff_global = self._rolloff(cond.rolloff_hz)
         context = self._context(text, rolloff_cross, len(cond))
+        x_t = x_t / level
         std = self.config.model.diffusion.preconditioning_std
         if std is None:
-            return self._dit_forward(x_t, t, lr_latent, context, rolloff_global)
+            return level * self._dit_forward(x_t, t, lr_latent, context, rolloff_global)
         c_in, c_skip, c_out = (c[:, None, None] for c in preconditioning(t, std))
         answer = self._dit_forward(c_in * x_t, t, lr_latent, context, rolloff_global)
-        return c_skip * x_t + c_out * answer
+        return level * (c_skip * x_t + c_out * answer)
+
+    def noise_level(self, cond: Conditioning) -> Tensor:
+        """Standard deviation of the noise at each position, broadcastable to [B, D, L]: the flow
+        starts from ``noise_level * noise`` (see `Pretransform.level`)."""
+        return self.pretransform.level(cond.lr_latent)
 
     def guided_velocity(
         self,

@@ -21,11 +21,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saga_sr.config import AutoencoderPretransformSection, MDCTConfig, ModelConfig
 from saga_sr.snake import replace_snakes
 from saga_sr.stable_audio import quiet_import
+
+LEVEL_BAND_HZ = 4000.0
+LEVEL_FRAMES = 9  # 52 ms with a hop of 256
 
 
 class Pretransform(nn.Module, ABC):
@@ -45,6 +49,11 @@ class Pretransform(nn.Module, ABC):
     downsampling_ratio: int
     margin_frames: int
     needs_weights: bool
+
+    def level(self, lr_latent: Tensor) -> Tensor:
+        """Scale of the noise and of the data at each position, from the LR latent: [B, D, L] ->
+        broadcastable to it; 1 for an autoencoder, whose latents have one scale."""
+        return torch.ones_like(lr_latent[:, :1])
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
@@ -86,6 +95,8 @@ class MDCTPretransform(Pretransform):
         self.channels = config.channels
         self.latent_dim = config.hop * config.channels
         self.power = config.power
+        self.level_floor = config.level_floor
+        self.level_bins = math.ceil(LEVEL_BAND_HZ / (sample_rate / 2 / config.hop))
         n = torch.arange(config.hop, dtype=torch.float64) + 0.5
         basis = torch.cos(math.pi / config.hop * n[:, None] * n[None, :])
         angle = math.pi / 4 * (1 + n[: config.hop // 2] / (config.hop / 2))  # of the sine window
@@ -114,6 +125,23 @@ class MDCTPretransform(Pretransform):
         spectrum = spectrum.sign() * spectrum.abs() ** (1 / self.power)
         blocks = self._rotate(spectrum.mT @ self.basis, -self.sine)
         return blocks.reshape(batch, self.channels, frames * self.hop)
+
+    def level(self, lr_latent: Tensor) -> Tensor:
+        """Root mean square of each channel's LR latent below `LEVEL_BAND_HZ` over `LEVEL_FRAMES`.
+
+        Music goes from -20 to -100 dB within a second, far more than a transformer with layer norms
+        can follow. Measured against what is heard in the low band at the same moment, the high band
+        is of one size nearly everywhere.
+        """
+        if self.level_floor is None:
+            return super().level(lr_latent)
+        batch, _, frames = lr_latent.shape
+        bands = lr_latent.reshape(batch, self.channels, self.hop, frames)[:, :, : self.level_bins]
+        power = F.avg_pool1d(
+            bands.square().mean(dim=2), LEVEL_FRAMES, 1, LEVEL_FRAMES // 2, count_include_pad=False
+        )  # [B, C, L]
+        level = (power + self.level_floor**2).sqrt()
+        return level.repeat_interleave(self.hop, dim=1)
 
     def _rotate(self, blocks: Tensor, sine: Tensor) -> Tensor:
         """Rotate sample pairs mirrored at each inner boundary; ``-sine`` undoes ``sine``.

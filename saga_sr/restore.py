@@ -79,13 +79,13 @@ def solver_plan(sampling: SamplingSection) -> list[Evaluation]:
 def generate(
     model: SAGASRModel, cond: Conditioning, noise: Tensor, sampling: SamplingSection
 ) -> Tensor:
-    """Sample latents [B, D, L] from ``noise`` [B, D, L]."""
+    """Sample latents [B, D, L] from standard normal ``noise`` [B, D, L]."""
     terms = guidance(sampling, cond)
 
     def velocity(x_t: Tensor, t: Tensor) -> Tensor:
         return model.guided_velocity(x_t, t, cond, terms)
 
-    return sample(velocity, noise, solver_plan(sampling))
+    return sample(velocity, model.noise_level(cond) * noise, solver_plan(sampling))
 
 
 @torch.no_grad()

@@ -36,12 +36,12 @@ def flow_losses(
     Returns:
         ``loss`` (mean over the times) and ``loss_t0.125`` ... per time, each [B].
     """
-    losses = {}
+    losses, level = {}, model.noise_level(cond)
     for time in LOSS_TIMES:
         noise = clip_noise(model, clips, f"val-loss-{time}").to(hr_latent)
         t = torch.full((len(clips),), time, device=hr_latent.device)
-        velocity = model.velocity(interpolate(hr_latent, noise, t), t, cond)
-        error = velocity.float() - target_velocity(hr_latent, noise)
+        velocity = model.velocity(interpolate(hr_latent, level * noise, t), t, cond)
+        error = (velocity.float() - target_velocity(hr_latent, level * noise)) / level
         losses[f"loss_t{time:g}"] = error.square().mean(dim=(1, 2))
     return {"loss": torch.stack(list(losses.values())).mean(dim=0), **losses}
 

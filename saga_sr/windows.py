@@ -140,7 +140,7 @@ def solve_windows(
     evaluations: list[Evaluation],
     velocity: Callable[[Tensor, Tensor, list[Condition]], Tensor],
     condition: Callable[[int], Condition],
-    noise: Callable[[int, int], Tensor],
+    noise: Callable[[Condition, int, int, int], Tensor],
     batch: int,
     callback: Callable[[int], None] | None = None,
 ) -> Iterator[Tensor]:
@@ -151,7 +151,8 @@ def solve_windows(
         evaluations: the solver, from `sampler.plan`.
         velocity: (x [b, ..., window], t [b], the b windows' conditions) -> v shaped like x.
         condition: condition of window k; called once for each, in order, as windows enter.
-        noise: (start, stop) -> noise [..., stop - start] on the model's device; called in order.
+        noise: (condition, start of its window, start, stop) -> noise [..., stop - start] on the
+            model's device; called in order.
         batch: most windows in one call of ``velocity``.
         callback: called with the number of windows of each call of ``velocity``.
 
@@ -183,7 +184,7 @@ class _Front(Generic[Condition]):
         grid: WindowGrid,
         num_steps: int,
         condition: Callable[[int], Condition],
-        noise: Callable[[int, int], Tensor],
+        noise: Callable[[Condition, int, int, int], Tensor],
     ) -> None:
         self._grid, self._num_steps = grid, num_steps
         self._condition, self._noise = condition, noise
@@ -220,16 +221,18 @@ class _Front(Generic[Condition]):
         start = index * grid.hop
         middle = start + (grid.overlap if index > 0 else 0)
         shared = start + (grid.hop if index < grid.count - 1 else grid.window)
-        own = _Region(self._noise(middle, shared), windows=1)
+        condition = self._condition(index)
+        own = _Region(self._noise(condition, start, middle, shared), windows=1)
         regions, weights = [own], [own.x.new_ones(shared - middle)]
         fade_in = self._fade_in.to(own.x)
         if index > 0:
             regions.insert(0, self._live[-1].regions[-1])
             weights.insert(0, fade_in)
         if index < grid.count - 1:
-            regions.append(_Region(self._noise(shared, start + grid.window), windows=2))
+            noise = self._noise(condition, start, shared, start + grid.window)
+            regions.append(_Region(noise, windows=2))
             weights.append(1 - fade_in)
-        self._live.append(_Window(regions, weights, self._condition(index)))
+        self._live.append(_Window(regions, weights, condition))
 
     def leave(self) -> Iterator[Tensor]:
         """Drop finished windows; yield their positions up to the next window's start."""

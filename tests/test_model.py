@@ -13,6 +13,8 @@ from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.sampler import Branch, guidance_terms
 
 F2_VAE, F2_DEMO = text_and_rolloff(tiny_vae()), text_and_rolloff(tiny_demo())
+# The null is a value of the latent as the DiT sees it, after the division by the level.
+F2_LEVELLESS = text_and_rolloff(tiny_demo(model__pretransform__config__level_floor=None))
 
 
 def _inputs(
@@ -87,7 +89,9 @@ def test_preconditioned_velocity_is_skip_plus_scaled_answer() -> None:
     model = built(tiny_demo(model__diffusion__preconditioning_std=0.5))
     x_t, t, cond = _inputs(model)
     c_in, c_skip, c_out = (c[:, None, None] for c in preconditioning(t, 0.5))
+    level = model.noise_level(cond)  # velocity is homogeneous in it
     expected = c_skip * x_t + c_out * plain.velocity(c_in * x_t, t, cond)
+    assert (level - level.mean()).abs().max() > 0
     torch.testing.assert_close(model.velocity(x_t, t, cond), expected)
 
 
@@ -101,7 +105,7 @@ def test_items_of_a_batch_do_not_see_each_other() -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("raw", [F2_VAE, F2_DEMO], ids=["VAE", "MDCT"])
+@pytest.mark.parametrize("raw", [F2_VAE, F2_LEVELLESS], ids=["VAE", "MDCT"])
 def test_dropped_conditions_are_the_documented_nulls(raw: dict[str, Any]) -> None:
     model = built(raw)
     null = model.config.model.diffusion.null_lr_value

@@ -11,7 +11,7 @@ CHANNELS, WINDOW = 3, 16
 MIX = torch.randn(WINDOW, WINDOW, generator=torch_generator("mix"), dtype=torch.float64) / 8
 
 
-def _noise(start: int, stop: int) -> torch.Tensor:
+def _noise(condition, window_start, start, stop):
     return position_noise(CHANNELS, start, stop, 7).double()
 
 
@@ -76,7 +76,7 @@ def test_noise_belongs_to_positions_not_to_requests():
 def test_one_window_equals_a_plain_sample(solver):
     evaluations = plan(solver, linear_quadratic_schedule(6))
     expected = sample(
-        lambda x, t: _mixing_velocity(x, t, [0.0]), _noise(0, WINDOW)[None], evaluations
+        lambda x, t: _mixing_velocity(x, t, [0.0]), _noise(None, 0, 0, WINDOW)[None], evaluations
     )
     assert torch.equal(_solve(WINDOW - 3, solver=solver), expected[0])
 
@@ -88,7 +88,7 @@ def test_a_velocity_of_each_position_alone_is_solved_as_if_there_were_no_windows
         return torch.sin(3 * x) + t.reshape(-1, 1, 1) * x
 
     found = _solve(length, velocity=velocity, solver=solver)
-    noise = _noise(0, found.shape[-1])
+    noise = _noise(None, 0, 0, found.shape[-1])
     expected = sample(velocity, noise[None], plan(solver, linear_quadratic_schedule(6)))[0]
     assert torch.allclose(found, expected, atol=1e-6)
 
@@ -125,7 +125,7 @@ def test_a_window_evaluates_only_when_its_neighbours_are_as_far():
     weight = torch.ones(grid.count, WINDOW, dtype=torch.float64)
     weight[1:, : grid.overlap] = grid.fade_in().double()
     weight[:-1, grid.hop :] = 1 - grid.fade_in().double()
-    x = _noise(0, grid.length)
+    x = _noise(None, 0, 0, grid.length)
     for t, t_next in pairwise(times):
         v = torch.zeros_like(x)
         for k in range(grid.count):

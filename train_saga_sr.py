@@ -325,9 +325,11 @@ class SAGASRTrainer(L.LightningModule):
         hr_latent, cond = self.encode_batch(batch)
         draws = [item["draw"] for item in batch[1]]
         t, noise, drop_lr, drop_text = self.draw_training_noise(draws, hr_latent)
-        x_t = interpolate(hr_latent, noise, t)
+        level = self.model.noise_level(cond)
+        x_t = interpolate(hr_latent, level * noise, t)
         velocity = self.model.velocity(x_t, t, cond, drop_lr, drop_text)
-        loss = (velocity.float() - target_velocity(hr_latent, noise)).square().mean()
+        error = velocity.float() - target_velocity(hr_latent, level * noise)
+        loss = (error / level).square().mean()
         self._stop_if_not_finite("loss", loss, [item["audio_path"] for item in batch[1]])
         self._micro_losses.append(loss.detach())
         return loss

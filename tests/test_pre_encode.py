@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -344,15 +345,30 @@ def test_pre_encode_killed_at_any_moment_is_finished_by_the_same_command(
     assert _shards(output) == _shards(undisturbed)
 
 
+def _encode_as_rank(rank: int, port: int, arguments: tuple[Path, Path, Path]) -> None:
+    """One of two processes, as a cluster's launcher starts them."""
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    _encode(*arguments, devices=2)
+
+
 def test_pre_encode_two_processes_make_the_same_set(
     audio: Path, latents: Path, config_file: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "latents"
-    command = [sys.executable, "-m", "saga_sr.pre_encode"]
-    command += _arguments(audio, output, config_file, devices=2)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr
-    assert "MB per hour" in done.stdout
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=_encode_as_rank, args=(rank, port, (audio, output, config_file)))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=300)
+    assert [process.exitcode for process in processes] == [0, 0]
     assert _shards(output) == _shards(latents)
 
 
@@ -404,8 +420,10 @@ def test_pre_encode_help_needs_no_torch() -> None:
 def test_dataset_other_segment_length_or_pretransform_is_listed(
     latents: Path, config_file: Path
 ) -> None:
-    other = parse_model_config(tiny_demo(sample_size=8192, model__pretransform__config__power=0.5))
-    with pytest.raises(UserError, match=r"power: 0\.6 -> 0\.5(.|\n)*sample_size: 4096 -> 8192"):
+    other = parse_model_config(
+        tiny_demo(sample_size=8192, model__pretransform__config__power=0.123)
+    )
+    with pytest.raises(UserError, match=r"power: .* -> 0\.123(.|\n)*sample_size: 4096 -> 8192"):
         LatentDataset([latents], other, seed=0)
     LatentDataset([latents], _config(config_file), seed=0).check_weights(
         built(tiny_demo()).pretransform
@@ -540,11 +558,11 @@ def test_set_of_a_million_segments_opens_quickly_in_bounded_memory(tmp_path: Pat
             shard_path(tmp_path, 0, shard), tensors | {"rolloff_high": torch.zeros(size)}, manifest
         )
     manifest.save(tmp_path)
-    began, held = time.perf_counter(), _resident_bytes()
+    began, held = time.process_time(), _resident_bytes()
     dataset = LatentDataset([tmp_path], config, seed=0)
     segments = {dataset.pick(draw)[1] for draw in range(500)}
     prompts = {dataset[draw][1]["prompt"] for draw in range(500)}
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0
     assert _resident_bytes() - held < 60e6
     assert len(segments) > 490
     assert len(prompts) > 450

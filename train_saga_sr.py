@@ -18,20 +18,23 @@ Two nodes of eight GPUs: the same command on each under torchrun, and  --devices
 import argparse
 import logging
 import math
+import os
 import signal
 import time
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from saga_sr.errors import UserError, run_cli
 
 LOGGERS = ("tensorboard", "csv", "wandb")
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
+OPTIMIZERS = ("adamw", "adamw8bit")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -123,6 +126,17 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--max_steps", type=int, default=26000, help="optimiser steps")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        default="adamw",
+        help="adamw8bit: its state in a quarter of the memory (pip install bitsandbytes)",
+    )
+    run.add_argument(
+        "--ema_on_cpu",
+        action="store_true",
+        help="keep the averaged weights in the machine's memory, not the GPU's",
+    )
+    run.add_argument(
         "--overfit_clips",
         type=int,
         default=0,
@@ -140,7 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--detect_anomaly",
         action="store_true",
-        help="slow: name the operation where a NaN was born",
+        help="slow: name the layer or operation where a NaN was born",
     )
     run.add_argument(
         "--fast_dev_run",
@@ -245,6 +259,15 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
         for folder in getattr(options, flag) or []:
             if not folder.is_dir():
                 problems.append(f"--{flag} {folder}: no such folder")
+    if options.optimizer == "adamw8bit" and find_spec("bitsandbytes") is None:
+        problems.append("--optimizer adamw8bit: not installed; pip install bitsandbytes")
+    processes = options.devices * options.num_nodes
+    launched = int(os.environ.get("WORLD_SIZE", processes))  # torchrun says how many there are
+    if launched != processes:
+        problems.append(
+            f"--devices {options.devices} x --num_nodes {options.num_nodes} is {processes} "
+            f"processes, but the launcher started {launched}"
+        )
     if not options.model_config.is_file():
         problems.append(f"--model_config {options.model_config}: no such file")
     if problems:
@@ -266,12 +289,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from saga_sr import run_folder, samples, validation, weights
+from saga_sr import faults, run_folder, samples, validation, weights
 from saga_sr.config import InverseLR, ModelConfig, load_model_config, untrained_guidance
 from saga_sr.dataset import DrawSampler, FixedClips, collate
 from saga_sr.ema import EMA
@@ -310,7 +334,9 @@ class SAGASRTrainer(L.LightningModule):
         self.model.activation_checkpointing = options.activation_checkpointing
         if options.compile:
             self.model.dit.transformer.compile()
-        self.ema = EMA(self.model.trainable(), config.training.ema)
+        if options.detect_anomaly:
+            faults.watch_for_non_finite(self.model)
+        self.ema = EMA(self.model.trainable(), config.training.ema, options.ema_on_cpu)
         self.data_fingerprint = ""
         self.val_names: list[str] = []
         self.last_means: dict[str, float] = {}
@@ -374,12 +400,11 @@ class SAGASRTrainer(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         settings = self.config.training
-        optimizer = torch.optim.AdamW(
+        optimizer = adamw(self.options.optimizer)(
             [parameter for _, parameter in self.model.trainable()],
             lr=settings.learning_rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
-            fused=True,
         )
         rate = partial(
             learning_rate_factor,
@@ -429,9 +454,13 @@ class SAGASRTrainer(L.LightningModule):
         if self._last_step_time is not None:
             values["train/clips_per_s"] = self.global_batch / (now - self._last_step_time)
         self._last_step_time = now
-        self.log_dict(values, prog_bar=True, logger=False)
+        self._log_numbers(values, self.global_step, prog_bar=True)
+
+    def _log_numbers(self, values: dict[str, float], step: int, prog_bar: bool = False) -> None:
+        """Write numbers that are the same on all processes, at once; a restart depends on it."""
+        self.log_dict(values, prog_bar=prog_bar, logger=False)
         for logger in self.loggers:
-            logger.log_metrics(values, self.global_step)
+            logger.log_metrics(values, step)
 
     def _stop_if_not_finite(self, name: str, value: Tensor, paths: Sequence[str] = ()) -> None:
         if torch.isfinite(value):
@@ -490,10 +519,9 @@ class SAGASRTrainer(L.LightningModule):
         if self.trainer.sanity_checking:
             return
         for name, means in self._means.items():
-            for metric, value in means.means().items():
-                self.last_means[f"{name}/{metric}"] = value
-                shown = name == "val" and metric == "lsd"
-                self.log(f"{name}/{metric}", value, prog_bar=shown)  # the same on all processes
+            values = {f"{name}/{metric}": value for metric, value in means.means().items()}
+            self._log_numbers(values, self.global_step - 1)  # beside the step that it follows
+            self.last_means |= values
 
     def _restore(self, cond: Conditioning, clips: list[int]) -> Tensor:
         """Sample and decode fixed clips from their fixed noise, without the crossover."""
@@ -570,7 +598,6 @@ class SAGASRTrainer(L.LightningModule):
         # whose number may have changed with the number of processes.
         loops = checkpoint["loops"]["fit_loop"]
         done = checkpoint["global_step"] * self.options.accumulate_grad_batches
-        loops["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"] - 1
         trained = loops["epoch_loop.batch_progress"]
         for counts in (trained["total"], trained["current"]):
             counts.update(ready=done, started=done, processed=done, completed=done - 1)
@@ -579,6 +606,15 @@ class SAGASRTrainer(L.LightningModule):
         validated = loops["epoch_loop.val_loop.batch_progress"]
         for counts in (validated["total"], validated["current"]):
             counts.update(ready=due, started=due, processed=0, completed=0)
+
+
+def adamw(name: str) -> Callable[..., torch.optim.Optimizer]:
+    """AdamW with its two moments in float32, or in one byte each."""
+    if name == "adamw8bit":
+        from bitsandbytes.optim import AdamW8bit  # an extra
+
+        return AdamW8bit
+    return partial(torch.optim.AdamW, fused=True)
 
 
 def learning_rate_factor(
@@ -642,7 +678,7 @@ def load_weights(module: SAGASRTrainer, options: argparse.Namespace) -> None:
             "one), or a config without one (saga_model_config_demo.json)"
         )
     weights.fold_weight_norm(model)
-    module.ema = EMA(model.trainable(), module.config.training.ema)
+    module.ema = EMA(model.trainable(), module.config.training.ema, options.ema_on_cpu)
 
 
 def train_loader(
@@ -657,6 +693,7 @@ def train_loader(
         pin_memory=torch.cuda.is_available(),
         persistent_workers=options.num_workers > 0,
         worker_init_fn=_start_worker,
+        timeout=faults.DATA_TIMEOUT_S if options.num_workers else 0,
     )
 
 
@@ -711,6 +748,10 @@ def build_trainer(
     on_gpu = torch.cuda.is_available() and options.accelerator in ("auto", "gpu")
     automatic = "bf16-mixed" if on_gpu else "32-true"
     precision: Any = automatic if options.precision == "auto" else options.precision
+    plugins: list[Any] = [run_folder.AtomicCheckpointIO()]
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        # Lightning's own requeueing resumes behind the back of --checkpoint.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
     return L.Trainer(
         default_root_dir=options.output_dir,
         accelerator=options.accelerator,
@@ -728,7 +769,7 @@ def build_trainer(
         log_every_n_steps=1,
         logger=build_loggers(options, first_step),
         callbacks=callbacks,
-        plugins=[run_folder.AtomicCheckpointIO()],
+        plugins=plugins,
         use_distributed_sampler=False,
         enable_model_summary=False,
         detect_anomaly=options.detect_anomaly,
@@ -793,6 +834,7 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message=remark)
 
 
+@faults.machine_faults_named()
 def main(options: argparse.Namespace) -> int:
     """Train as ``options`` say; returns the exit code."""
     quiet_lightning()

@@ -20,10 +20,18 @@ class EMA:
     Args:
         parameters: (name, parameter) pairs; the names are the keys of `state_dict`.
         section: beta and power.
+        on_cpu: keep the averages in the machine's memory, wherever the parameters are; otherwise
+            they follow the parameters.
     """
 
-    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], section: EMASection) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        section: EMASection,
+        on_cpu: bool = False,
+    ) -> None:
         self.section = section
+        self.on_cpu = on_cpu
         self.parameters = dict(parameters)
         self.averages = {n: p.detach().clone() for n, p in self.parameters.items()}
 
@@ -34,12 +42,14 @@ class EMA:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the averages towards the parameters, as they are after ``step`` steps."""
-        averages = list(self.averages.values())
-        current = [p.detach() for p in self.parameters.values()]
-        if averages and averages[0].device != current[0].device:
-            self._to(current[0].device)
-            averages = list(self.averages.values())
-        torch._foreach_lerp_(averages, current, 1 - self.decay(step))
+        weight = 1 - self.decay(step)
+        if self.on_cpu:
+            for name, parameter in self.parameters.items():  # one by one: no second copy of all
+                self.averages[name].lerp_(parameter.detach().cpu(), weight)
+            return
+        self._follow_the_parameters()
+        current = [parameter.detach() for parameter in self.parameters.values()]
+        torch._foreach_lerp_(list(self.averages.values()), current, weight)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -53,12 +63,13 @@ class EMA:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, parameter in self.parameters.items():
-            average = self.averages[name].to(parameter.device)
-            self.averages[name] = parameter.detach().clone()
+            average = self.averages[name]
+            self.averages[name] = parameter.detach().to(average.device, copy=True)
             parameter.copy_(average)
 
-    def _to(self, device: torch.device) -> None:
-        self.averages = {name: value.to(device) for name, value in self.averages.items()}
+    def _follow_the_parameters(self) -> None:
+        for name, parameter in self.parameters.items():
+            self.averages[name] = self.averages[name].to(parameter.device)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.averages)

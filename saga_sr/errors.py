@@ -30,5 +30,10 @@ def run_cli(main: Callable[[], int | None]) -> int:
     try:
         return main() or EXIT_OK
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_own_words(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
+
+
+def _own_words(error: UserError) -> str:
+    """The message; one that a DataLoader's worker sent comes wrapped in the worker's traceback."""
+    return str(error).rsplit(f"{UserError.__module__}.{UserError.__qualname__}: ", 1)[-1].rstrip()

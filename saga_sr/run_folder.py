@@ -26,7 +26,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -51,11 +51,13 @@ PACKAGES = (
 # What may change when a run is resumed: how it is computed and observed, not what is computed.
 FREE_ON_RESUME = {
     "accelerator",
+    "activation_checkpointing",
     "allow_random_pretransform",
     "checkpoint",
     "checkpoint_every_n_steps",
     "detect_anomaly",
     "devices",
+    "ema_on_cpu",
     "export_only",
     "keep_checkpoints",
     "logger",
@@ -126,8 +128,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+        try:
+            with atomic_path(path) as temporary:
+                torch.save(checkpoint, temporary)
+        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+            raise UserError(
+                f"{path}: the checkpoint cannot be written ({first_line(error)}); those before it "
+                "are whole. Make room on the disk, then go on with --checkpoint last"
+            ) from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -143,7 +151,7 @@ class StoppedBySignal(Exception):
         self.exit_code = 128 + number
 
 
-class NewestCheckpoints(Callback):
+class NewestCheckpoints(Checkpoint):
     """``step=00001000.ckpt`` every so many steps, at the end, and on SIGTERM (preemption, SLURM) or
     Ctrl-C, which end the run.
 
@@ -204,7 +212,7 @@ class NewestCheckpoints(Callback):
         raise StoppedBySignal(self._signal or signal.SIGTERM)
 
     def _save(self, trainer: L.Trainer) -> None:
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for logger in trainer.loggers:
             logger.save()

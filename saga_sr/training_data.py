@@ -18,6 +18,7 @@ from saga_sr.dataset import AugmentOptions, ClipReader, FixedClips, SAGASRDatase
 from saga_sr.errors import UserError
 from saga_sr.latents import LatentDataset, is_latent_folder
 from saga_sr.lowpass import LowpassOptions
+from saga_sr.model import SAGASRModel
 from saga_sr.rolloff import hz_to_unit
 from saga_sr.text import CAPTION_FILE, CaptionTable, TextEncoder, text_coverage, text_for_clip
 
@@ -45,6 +46,11 @@ class TrainingData:
         if isinstance(self.draws, LatentDataset):
             return self.draws.fingerprint()
         return self.draws.reader.index.fingerprint()
+
+    def check_weights(self, model: SAGASRModel) -> None:
+        """Refuse prepared latents that another autoencoder than the model's made."""
+        if isinstance(self.draws, LatentDataset):
+            self.draws.check_weights(model.pretransform)
 
     def texts(self) -> Iterator[tuple[str | None, str | None]]:
         """(caption, transcript) of every segment's length of the training audio."""

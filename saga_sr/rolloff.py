@@ -47,7 +47,8 @@ def spectral_rolloff(audio: Tensor, sample_rate: int, fraction: float = FRACTION
     padded = nn.functional.pad(audio.float(), (N_FFT // 2, N_FFT // 2))
     frames = padded.unfold(-1, N_FFT, HOP)  # [B, C, frames, N_FFT], a view
     window = torch.hann_window(N_FFT, device=audio.device)
-    magnitude = sum(_magnitude_sum(part * window) for part in frames.split(FRAMES_AT_ONCE, dim=2))
+    pieces = frames.split(FRAMES_AT_ONCE, dim=2)
+    magnitude = torch.stack([_magnitude_sum(piece * window) for piece in pieces]).sum(dim=0)
     cumulative = magnitude.double().cumsum(dim=-1)
     bins = (cumulative < fraction * cumulative[:, -1:]).sum(dim=-1)  # first bin that reaches it
     return bins.float() * (sample_rate / N_FFT)

@@ -27,8 +27,8 @@ SUFFIXES = {".wav", ".flac", ".ogg"}
 def measure(files: list[Path], config: MDCTConfig, sample_rate: int, clip_size: int) -> np.ndarray:
     """Geometric mean over clips of the companded coefficients' root mean square, per bin [hop].
 
-    What is typical has unit variance then. (With the arithmetic mean a few loud clips set the scale,
-    nearly all data lies far below the noise, and the flow learns little of it: see docs/demo_model.md.)
+    What is typical has unit variance then. With the arithmetic mean a few loud clips set the scale,
+    and nearly all data lies far below the noise: see docs/demo_model.
     """
     mono = MDCTConfig(hop=config.hop, channels=1, power=config.power)
     pretransform = MDCTPretransform(mono, sample_rate)

@@ -107,7 +107,8 @@ def test_serving_without_gradio_says_what_to_install(
 
 # ---------------------------------------------------------------------------- what is said
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.24, "0:00.2"), (9.96, "0:10"), (61, "1:01"), (3600, "60:00")]
+    ("seconds", "text"),
+    [(0.24, "0:00.2"), (9.96, "0:10.0"), (59.96, "1:00"), (61, "1:01"), (3600, "60:00")],
 )
 def test_clock_reads_as_on_a_player(seconds: float, text: str) -> None:
     assert facts.clock(seconds) == text
@@ -402,7 +403,7 @@ def test_a_second_restoration_of_a_visit_stops_the_first(studio: Studio) -> None
 
 def test_restorations_of_two_visits_take_turns(studio: Studio) -> None:
     for key in ("a", "b"):
-        finished(studio.load(studio.visit(key), uploaded(studio, f"{key}.wav")))
+        finished(studio.load(studio.visit(key), uploaded(studio, f"{key}.wav", frames=1500)))
     first = iter(studio.restore(studio.visit("a"), "tiny", UpsampleOptions(num_steps=20)))
     assert next(first) == 0
     while next(first) == 0:

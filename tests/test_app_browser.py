@@ -223,3 +223,13 @@ def test_what_is_recorded_is_loaded_as_it_came(person: Person) -> None:
     person.until(lambda: person.one(".stage-name").text == "recording.wav")
     assert person.state() == "loaded"
     assert not person.one(".download").is_displayed()
+
+
+def test_the_page_asks_nobody_but_its_own_server(person: Person) -> None:
+    names = person.browser.execute_script(
+        "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+    )
+    assert names
+    origin = person.browser.execute_script("return location.origin")
+    local = (origin, "blob:", "data:")
+    assert [name for name in names if not name.startswith(local)] == []

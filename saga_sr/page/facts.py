@@ -57,8 +57,8 @@ def khz(hz: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """``m:ss``; below ten seconds with tenths."""
-    if seconds < 9.95:
+    """``m:ss``; below a minute with tenths."""
+    if seconds < 59.95:
         return f"0:{seconds:04.1f}"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"

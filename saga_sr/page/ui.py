@@ -90,11 +90,11 @@ class Page:
             elem_id="prompt",
             **settings["prompt"],
         )
-        with gr.Accordion("More controls", open=False, elem_id="more"):
-            self._build_more(settings)
         self.run = gr.Button("Restore", variant="primary", interactive=False, elem_id="run")
         self.halt = gr.Button("Stop", visible=False, elem_id="halt")
         self.status = _html("status", facts.status_value("idle", ""))
+        with gr.Accordion("More controls", open=False, elem_id="more"):
+            self._build_more(settings)
 
     def _build_more(self, settings: dict[str, dict[str, Any]]) -> None:
         self.num_steps = gr.Slider(

@@ -27,7 +27,7 @@ function show() {
   all('.play, .switch [data-track=input]').forEach((button) => (button.disabled = false));
   find('.switch [data-track=output]').disabled = !value.output;
   find('.match').textContent = value.output ? 'level-matched' : '';
-  find('.time i').textContent = clock(value.duration_s);
+  find('.time i').textContent = clock(value.duration_s, Math.round);
   showDownload();
   load(position, playing);
   hear(value.output ? 'output' : 'input');
@@ -73,19 +73,21 @@ function ticks(axis, marks, side) {
 
 function timeTicks(duration) {
   const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
-  const step = steps.find((s) => duration / s <= 8) ?? 1200;
+  const most = Math.max(3, root.clientWidth / 110);
+  const step = steps.find((s) => duration / s <= most) ?? 1200;
   const count = Math.floor((0.985 * duration) / step) + 1;
   return Array.from({ length: count }, (_, i) => [(i * step) / duration, tickText(i * step, step)]);
 }
 
 function tickText(seconds, step) {
-  return step < 1 ? `${seconds.toFixed(1)} s` : clock(seconds, false);
+  if (step < 1) return `${seconds.toFixed(1)} s`;
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
 }
 
-function clock(seconds, tenths = value.duration_s < 60) {
-  const whole = tenths ? Math.floor(10 * seconds) / 10 : Math.floor(seconds);
-  const rest = whole % 60, digits = tenths ? rest.toFixed(1) : String(rest);
-  return `${Math.floor(whole / 60)}:${digits.padStart(tenths ? 4 : 2, '0')}`;
+function clock(seconds, rounded = Math.floor) {
+  if (value.duration_s < 59.95) return `0:${(rounded(10 * seconds) / 10).toFixed(1).padStart(4, '0')}`;
+  const whole = rounded(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, '0')}`;
 }
 
 // ------------------------------------------------------------------ what is heard

@@ -11,6 +11,9 @@ from typing import Any
 
 from saga_sr.errors import UserError
 
+_UMASK = os.umask(0o022)  # the only way to read it is to set it
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
@@ -31,6 +34,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise UserError(f"{path.parent}: the folder cannot be made ({error.strerror})") from error
     try:
         yield temporary
+        temporary.chmod(0o666 & ~_UMASK)  # some writers make files that only the owner can read
         _flush_to_disk(temporary)
         os.replace(temporary, path)
     finally:

@@ -543,6 +543,8 @@ def _blackman_harris(size: int) -> np.ndarray:
 def _find_cliff(level_db: np.ndarray, hz_per_bin: float) -> int | None:
     """Bin of the -6 dB point of the highest cliff at 1 kHz or above, if there is one."""
     lowest = int(_END_LOWEST_HZ / hz_per_bin)
+    if lowest + 3 * _END_MIN_BINS > len(level_db):
+        return None
     drop_db = _drop_for_good_db(level_db, lowest)
     deepest = int(drop_db.argmax())
     if drop_db[deepest] < _CLIFF_DB:
@@ -560,15 +562,26 @@ def _find_cliff(level_db: np.ndarray, hz_per_bin: float) -> int | None:
 def _drop_for_good_db(level_db: np.ndarray, lowest: int) -> np.ndarray:
     """[F]: median level just below a bin, less the highest one that follows beyond a transition."""
     num_bins = len(level_db)
-    loudest_above = np.full(num_bins + 1, -np.inf)
-    for start in range(num_bins - _END_MIN_BINS, lowest, -1):
-        width = max(int(start * _END_RELATIVE), _END_MIN_BINS)
-        median = np.median(level_db[start : start + width])
-        loudest_above[start] = max(loudest_above[start + 1], median)
+    bins = np.arange(num_bins)
+    width = np.maximum((bins * _END_RELATIVE).astype(int), _END_MIN_BINS)
+    last = num_bins - _END_MIN_BINS  # the last bin with enough bins from it on
+    above = np.full(num_bins, -np.inf)
+    starts = bins[lowest : last + 1]
+    above[starts] = _medians(level_db, starts, np.minimum(width[starts], num_bins - starts))
+    loudest_above = np.maximum.accumulate(above[::-1])[::-1]
+    edges = bins[lowest : last - _END_MIN_BINS]
+    below = _medians(level_db, np.maximum(edges - width[edges], 0), np.minimum(width[edges], edges))
+    transition = np.minimum(width[edges], (num_bins - edges) // 2)
     drop_db = np.zeros(num_bins)
-    for edge in range(lowest, num_bins - 2 * _END_MIN_BINS - 1):
-        width = max(int(edge * _END_RELATIVE), _END_MIN_BINS)
-        transition = min(width, (num_bins - edge) // 2)
-        above = min(edge + transition, num_bins - _END_MIN_BINS)
-        drop_db[edge] = np.median(level_db[max(edge - width, 0) : edge]) - loudest_above[above]
+    drop_db[edges] = below - loudest_above[np.minimum(edges + transition, last)]
     return drop_db
+
+
+def _medians(values: np.ndarray, starts: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Median of ``values[start : start + width]`` for each pair of a start and a width."""
+    offset = np.arange(widths.max())
+    inside = offset < widths[:, None]
+    index = np.minimum(starts[:, None] + offset, len(values) - 1)
+    ordered = np.sort(np.where(inside, values[index], np.inf), axis=1)
+    row = np.arange(len(starts))
+    return (ordered[row, (widths - 1) // 2] + ordered[row, widths // 2]) / 2

@@ -850,6 +850,7 @@ def main(options: argparse.Namespace) -> int:
     module.data_fingerprint = data.fingerprint()
     module.val_names = list(data.fixed)
     load_weights(module, options)
+    data.check_weights(module.model)
     first_step = resume_step(module, checkpoint)
     module.validation_is_due = not run_folder.was_validated(options.output_dir, first_step)
     if options.export_only:

@@ -103,8 +103,8 @@ def main() -> None:
         "--val_num_clips", "8", "--val_num_steps", "16", "--output_dir", tuned.parent)  # fmt: skip
     hear(output, corpus, tuned, "fine-tuned")
     run("Measure both on held-out sounds", "-m", "saga_sr.evaluate", "--data", corpus / "val",
-        "--model", MODEL, tuned, "--cutoffs", str(CUTOFF_HZ), "--num_clips", "4", "--clip_seconds", "2",
-        "--output", output / "evaluation", "--overwrite")  # fmt: skip
+        "--model", MODEL, tuned, "--cutoffs", str(CUTOFF_HZ), "--num_clips", "4",
+        "--clip_seconds", "2", "--output", output / "evaluation", "--overwrite")  # fmt: skip
     print(f"\nDone in {(time.monotonic() - start) / 60:.1f} min. Look at {output / 'shipped.png'}, "
           f"{output / 'fine-tuned.png'} and {output / 'evaluation'}.")  # fmt: skip
 

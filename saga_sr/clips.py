@@ -180,7 +180,7 @@ class Clips:
                 "start": clip.crop.start,
                 "length": clip.crop.length,
                 "channels": self.channels(clip),
-                "truth_end_hz": clip.end_hz,  # to the last digit: a bin more or less changes every figure
+                "truth_end_hz": clip.end_hz,  # unrounded: one bin changes every figure
             }
             for clip in self.clips
         ]

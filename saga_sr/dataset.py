@@ -19,8 +19,9 @@ likely as the next, however big it is. Rules that would otherwise be accidents:
   first two (front left and right in every common layout).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from math import ceil
 from typing import Any, Protocol
 
@@ -185,6 +186,22 @@ class ClipReader:
         }
 
 
+def one_thread(make_item: Callable[[Any, int], Item]) -> Callable[[Any, int], Item]:
+    """Make an item with one thread: sums over two are rounded otherwise than a worker's are, and an
+    item must not depend on who computes it."""
+
+    @wraps(make_item)
+    def wrapped(dataset: Any, number: int) -> Item:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return make_item(dataset, number)
+        finally:
+            torch.set_num_threads(threads)
+
+    return wrapped
+
+
 class SAGASRDataset(Dataset[Item]):
     """``dataset[draw]`` is (HR audio [C, T], metadata) of a position in the global sequence.
 
@@ -218,6 +235,7 @@ class SAGASRDataset(Dataset[Item]):
         self.augment = augment or AugmentOptions()
         self.overfit_clips = overfit_clips
 
+    @one_thread
     def __getitem__(self, draw: int) -> Item:
         repeated = draw % self.overfit_clips if self.overfit_clips else draw
         rng = numpy_generator("sample", self.seed, repeated)
@@ -303,6 +321,7 @@ class FixedClips(Dataset[Item]):
     def __len__(self) -> int:
         return self.num_clips
 
+    @one_thread
     def __getitem__(self, clip: int) -> Item:
         if not 0 <= clip < self.num_clips:
             raise IndexError(clip)

@@ -404,7 +404,7 @@ def test_a_second_restoration_of_a_visit_stops_the_first(studio: Studio) -> None
 def test_restorations_of_two_visits_take_turns(studio: Studio) -> None:
     for key in ("a", "b"):
         finished(studio.load(studio.visit(key), uploaded(studio, f"{key}.wav", frames=1500)))
-    first = iter(studio.restore(studio.visit("a"), "tiny", UpsampleOptions(num_steps=20)))
+    first = iter(studio.restore(studio.visit("a"), "tiny", UpsampleOptions(num_steps=500)))
     assert next(first) == 0
     while next(first) == 0:
         pass

@@ -88,8 +88,7 @@ class RolloffFourierConditioner(nn.Module):
         self.dropout_rate = dropout_rate
         # Log-spaced from half a cycle over the whole range to 64: coarse enough to generalise,
         # fine enough to tell neighbouring bins of the spectrum apart.
-        initial = 2.0 ** torch.linspace(-1, 6, num_frequencies)
-        self.frequencies = nn.Parameter(initial)
+        self.frequencies = nn.Parameter(torch.logspace(-1, 6, num_frequencies, base=2.0))
         num_features = 2 * (2 * num_frequencies + 1)
         self.to_cross = _projection(num_features, embedding_dim_cross)
         self.to_global = _projection(num_features, embedding_dim_global)

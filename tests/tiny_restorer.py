@@ -25,7 +25,13 @@ def tiny_model(channels: int = 1, text_model: str | None = None) -> SAGASRModel:
     raw = json.loads(DEMO.read_text(encoding="utf-8"))
     raw["sample_size"], raw["audio_channels"] = SEGMENT, channels
     pretransform = raw["model"]["pretransform"]["config"]
-    pretransform |= {"hop": HOP, "channels": channels, "band_hz": [0.0], "band_std": [0.2], "power": 0.6}
+    pretransform |= {
+        "hop": HOP,
+        "channels": channels,
+        "band_hz": [0.0],
+        "band_std": [0.2],
+        "power": 0.6,
+    }
     raw["model"]["io_channels"] = HOP * channels
     raw["model"]["conditioning"]["cond_dim"] = 64
     diffusion = raw["model"]["diffusion"]

@@ -206,6 +206,7 @@ from saga_sr.spectrogram import comparison_figure
 from saga_sr.text import TextEncoder
 from saga_sr.upsample import UpsampleOptions, _pick_device
 
+KEPT_BYTES = 1 << 29  # of estimates in memory, for the pictures
 # per category of --noise_envelope
 ENVELOPE_CLIPS, ENVELOPE_CLIP_S = 60, 6.0
 
@@ -349,6 +350,8 @@ class Evaluation:
         self.results = Results(metrics, [row.name for row in rows])
         self.seconds: dict[str, float] = defaultdict(float)
         self.audio_seconds = 0.0
+        self._kept: dict[tuple[str, str, float], Tensor] = {}
+        self._kept_bytes = 0
 
     def check(self) -> None:
         """Everything that can be found out before the long work begins.
@@ -388,6 +391,7 @@ class Evaluation:
         start = time.perf_counter()
         estimate = row.restore(example)
         self.seconds[row.name] += time.perf_counter() - start
+        self._keep(row, clip.name, group[1], estimate)
         measured = Measured(estimate, example, clip.top_hz(example.sample_rate))
         values = {name: metric.compute(measured) for name, metric in self.metrics.items()}
         self.results.add(group, row.name, clip.name, values)
@@ -409,10 +413,16 @@ class Evaluation:
 
     # --- pictures -------------------------------------------------------------------------------
 
+    def _keep(self, row: Competitor, clip: str, cutoff_hz: float, estimate: Tensor) -> None:
+        """Remember an estimate that may be drawn, as long as there is room."""
+        if row.sweep is None and self._kept_bytes + estimate.nbytes <= KEPT_BYTES:
+            self._kept[row.name, clip, cutoff_hz] = estimate
+            self._kept_bytes += estimate.nbytes
+
     def draw_pictures(self) -> dict[Group, dict[str, Path]]:
         """Spectrograms of the best, the median and the worst clip of each judged row.
 
-        Clips are made again, which costs less than keeping all of them.
+        What was not kept is made again: of many clips only few are drawn.
         """
         judged = [row for row in self.rows if row.is_judged] or [self.rows[-1]]
         shown = [row for row in self.rows if row.sweep is None]
@@ -432,7 +442,9 @@ class Evaluation:
         panels = {"truth": example.truth}
         for row in shown:
             error_db = self.results.values[group][row.name]["high_band_error_db"][name]
-            panels[f"{row.name} ({error_db:.1f} dB)"] = row.restore(example)
+            kept = self._kept.get((row.name, name, group[1]))
+            estimate = row.restore(example) if kept is None else kept
+            panels[f"{row.name} ({error_db:.1f} dB)"] = estimate
         title = f"{name}, {group[1] / 1000:g} kHz (in brackets: band error)"
         comparison_figure(panels, example.sample_rate, group[1], path, title)
 

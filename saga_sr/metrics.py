@@ -38,6 +38,7 @@ SI_SDR_LIMIT_DB = 120.0  # beyond float32's own rounding
 SEAM_OCTAVES = 1 / 6  # width of the bands on the two sides of the cutoff
 MRSTFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window
 MRSTFT_POWER_FLOOR = 1e-8
+_BIN_TOLERANCE = 1e-3  # of a bin; float32 places a frequency within 1e-4 of one
 
 
 def _paired(metric: Metric[P]) -> Metric[P]:
@@ -66,15 +67,19 @@ def _power(audio: Tensor, n_fft: int, hop: int, pad_mode: str = "constant") -> T
     return spectrum.abs().square().unflatten(0, audio.shape[:-1])
 
 
-def _bin_hz(power: Tensor, sample_rate: int) -> Tensor:
-    """Frequencies [F] of the bins of a power spectrum [..., F, N]."""
-    num_bins = power.shape[-2]
-    return torch.linspace(0, sample_rate / 2, num_bins, dtype=power.dtype, device=power.device)
-
-
 def _per_item(hertz: Hertz, batch: int, like: Tensor) -> Tensor:
     """One number or a tensor [B] as a tensor [B]."""
     return torch.as_tensor(hertz, dtype=like.dtype, device=like.device).expand(batch)
+
+
+def _bins(num_bins: int, sample_rate: int, hertz: Tensor) -> tuple[Tensor, Tensor]:
+    """Bin numbers [F], and frequencies as fractional bins; a limit on a bin lies just below it.
+
+    Frequencies that are bins by themselves (`spectrum_end_hz`) must not fall on either side by the
+    rounding of float32.
+    """
+    number = torch.arange(num_bins, dtype=hertz.dtype, device=hertz.device)
+    return number, hertz * (2 * (num_bins - 1) / sample_rate) - _BIN_TOLERANCE
 
 
 def _band_mask(
@@ -85,10 +90,12 @@ def _band_mask(
     Raises:
         ValueError: a band holds no bin.
     """
-    frequency_hz, batch = _bin_hz(power, sample_rate), power.shape[0]
+    num_bins, batch = power.shape[-2], power.shape[0]
     low = _per_item(0.0 if low_hz is None else low_hz, batch, power)
     high = _per_item(sample_rate / 2 if high_hz is None else high_hz, batch, power)
-    mask = (frequency_hz >= low[:, None]) & (frequency_hz <= high[:, None])
+    number, first = _bins(num_bins, sample_rate, low)
+    _, last = _bins(num_bins, sample_rate, high)
+    mask = (number >= first[:, None]) & (number <= last[:, None] + 2 * _BIN_TOLERANCE)
     if not mask.any(dim=1).all():
         item = int((~mask.any(dim=1)).nonzero()[0])
         raise ValueError(
@@ -245,12 +252,12 @@ def _band_power(audio: Tensor, edges_hz: list[list[float]], sample_rate: int) ->
     empty ones at the end.
     """
     power = _power(audio, N_FFT, HOP)
-    frequency_hz = _bin_hz(power, sample_rate)
     num_bands = max(len(edges) for edges in edges_hz) - 1
-    member = power.new_zeros(len(edges_hz), num_bands, len(frequency_hz))
+    member = power.new_zeros(len(edges_hz), num_bands, power.shape[-2])
     for item, edges in enumerate(edges_hz):
-        limits = torch.tensor(edges, dtype=power.dtype, device=power.device)[:, None]
-        member[item, : len(edges) - 1] = (frequency_hz >= limits[:-1]) & (frequency_hz < limits[1:])
+        given = torch.tensor(edges, dtype=power.dtype, device=power.device)[:, None]
+        number, limits = _bins(power.shape[-2], sample_rate, given)
+        member[item, : len(edges) - 1] = (number >= limits[:-1]) & (number < limits[1:])
     window_power = 3 / 8 * N_FFT  # sum of the squared Hann window
     return torch.einsum("bkf,bcfn->bckn", member, power) * (2 / (N_FFT * window_power))
 

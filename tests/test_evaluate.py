@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,19 @@ def run(data: Path, output: Path, *arguments: str | Path, pictures: int = 0) -> 
     return json.loads((output / "run.json").read_text(encoding="utf-8"))
 
 
+@lru_cache
+def csv_lines(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def values(output: Path, **wanted: str) -> dict[str, float]:
     """clip -> value of the lines of clips.csv whose fields are as wanted; NaN for none."""
-    with open(output / "clips.csv", encoding="utf-8", newline="") as file:
-        lines = [
-            line for line in csv.DictReader(file) if all(line[k] == v for k, v in wanted.items())
-        ]
+    lines = [
+        line
+        for line in csv_lines(output / "clips.csv")
+        if all(line[key] == value for key, value in wanted.items())
+    ]
     assert len({line["clip"] for line in lines}) == len(lines)
     return {line["clip"]: float(line["value"] or "nan") for line in lines}
 
@@ -488,3 +496,16 @@ def test_recogniser_prefers_the_transcript_to_what_it_hears(recogniser: Path) ->
 def test_recogniser_that_is_not_there_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--recogniser .*cannot be loaded"):
         scores.recogniser_metrics(str(tmp_path / "nothing"), torch.device("cpu"))
+
+
+def test_evaluate_pictures_do_not_depend_on_what_was_kept_in_memory(
+    data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("--model", model_folder, "--cutoffs", "4000", "--num_clips", "1")
+    run(data, tmp_path / "kept", *common, pictures=1)
+    monkeypatch.setattr(evaluate, "KEPT_BYTES", 0)
+    run(data, tmp_path / "again", *common, pictures=1)
+    pictures = sorted((tmp_path / "kept/spectrograms").iterdir())
+    assert len(pictures) == 2
+    for path in pictures:
+        assert path.read_bytes() == (tmp_path / "again/spectrograms" / path.name).read_bytes()

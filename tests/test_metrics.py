@@ -240,6 +240,18 @@ def test_lsd_band_limits_per_item_equal_those_of_each_clip_alone() -> None:
     torch.testing.assert_close(both, torch.cat(alone))
 
 
+def test_lsd_a_limit_that_is_a_bin_includes_it_in_every_precision() -> None:
+    # Around bin 474 an error in that bin alone: it must count for both sides, rounded or not.
+    ref = noise(slope=0)
+    width = RATE / 2048
+    est = weighted(ref, lambda hz: torch.where((hz / width - 474).abs() < 0.5, 2.0, 1.0))
+    for hz in (474 * width, float(np.float32(474 * width)), 474 * (RATE / 2) / 1024):
+        for pair in ((est, ref), (est.float(), ref.float())):
+            for other in (-1, 1):
+                limits = sorted((hz, hz + other * 0.9 * width))
+                assert lsd(*pair, low_hz=limits[0], high_hz=limits[1]).item() > 0.3
+
+
 def test_lsd_a_band_without_bins_is_refused() -> None:
     with pytest.raises(ValueError, match="no frequency bin lies between 5000 and 4000 Hz"):
         lsd(noise(), noise(), low_hz=5000, high_hz=4000)

@@ -38,6 +38,10 @@ with quiet_import():
 # With flash-attn installed it casts fp32 attention to fp16; torch's own attention has the same
 # kernels for half precision and keeps fp32 as it is.
 _sat_transformer.flash_attn_func = None
+# Its positions leave autocast on CUDA alone: in bfloat16 elsewhere the 257th is the 256th.
+_sat_transformer.RotaryEmbedding.forward = torch.autocast("cpu", enabled=False)(
+    _sat_transformer.RotaryEmbedding.forward
+)
 
 
 @dataclass(frozen=True)
@@ -246,7 +250,9 @@ class SAGASRModel(nn.Module):
         rolloff_global: Tensor | None,
     ) -> Tensor:
         dit = self.dit
-        timestep = dit.to_timestep_embed(dit.timestep_features(t.float()[:, None]))  # [B, E]
+        with torch.autocast(t.device.type, enabled=False):  # times that bfloat16 cannot tell apart
+            features = dit.timestep_features(t.float()[:, None])
+        timestep = dit.to_timestep_embed(features)  # [B, E]
         seconds = [
             self._seconds_embedding(name, x_t.shape[0])
             for name in self.config.model.diffusion.global_cond_ids

@@ -35,6 +35,7 @@ from saga_sr.errors import UserError, run_cli
 LOGGERS = ("tensorboard", "csv", "wandb")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 OPTIMIZERS = ("adamw", "adamw8bit")
+LAUNCHER_VARIABLES = {"WORLD_SIZE", "SLURM_NTASKS", "MASTER_ADDR"}  # torchrun, srun, by hand
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -261,12 +262,26 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
                 problems.append(f"--{flag} {folder}: no such folder")
     if options.optimizer == "adamw8bit" and find_spec("bitsandbytes") is None:
         problems.append("--optimizer adamw8bit: not installed; pip install bitsandbytes")
+    if options.strategy == "fsdp":
+        problems += [
+            f"--{name} does not go with --strategy fsdp, which shards what it would make smaller"
+            for name, given in (
+                ("optimizer adamw8bit", options.optimizer == "adamw8bit"),
+                ("ema_on_cpu", options.ema_on_cpu),
+            )
+            if given
+        ]
     processes = options.devices * options.num_nodes
     launched = int(os.environ.get("WORLD_SIZE", processes))  # torchrun says how many there are
     if launched != processes:
         problems.append(
             f"--devices {options.devices} x --num_nodes {options.num_nodes} is {processes} "
             f"processes, but the launcher started {launched}"
+        )
+    if options.num_nodes > 1 and not LAUNCHER_VARIABLES & os.environ.keys():
+        problems.append(
+            f"--num_nodes {options.num_nodes}: no launcher started this process, so it would wait "
+            "for the others for ever; use torchrun or srun (docs/multi_gpu.md)"
         )
     if not options.model_config.is_file():
         problems.append(f"--model_config {options.model_config}: no such file")
@@ -304,6 +319,7 @@ from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.randomness import torch_generator
 from saga_sr.restore import condition, generate
+from saga_sr.sharding import ShardedStrategy, is_sharded, shard, whole, whole_state
 from saga_sr.text import TextEncoder
 from saga_sr.training_data import TrainingData, open_training_data, prepare_text
 
@@ -398,6 +414,13 @@ class SAGASRTrainer(L.LightningModule):
 
     # --- optimisation ---------------------------------------------------------------------------
 
+    def configure_model(self) -> None:
+        """With --strategy fsdp each process keeps a share of what is trained."""
+        if self.options.strategy == "fsdp" and not is_sharded(self.model):
+            assert self.device_mesh is not None
+            shard(self.model, self.device_mesh["data_parallel"])
+            self.ema = EMA(self.model.trainable(), self.config.training.ema)
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         settings = self.config.training
         optimizer = adamw(self.options.optimizer)(
@@ -425,12 +448,8 @@ class SAGASRTrainer(L.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the global norm, log it, and stop where it is not finite."""
-        if self.options.strategy == "fsdp":
-            sharded: Any = self.trainer.strategy.model
-            norm = sharded.clip_grad_norm_(gradient_clip_val)
-        else:
-            parameters = [parameter for _, parameter in self.model.trainable()]
-            norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf)
+        parameters = [parameter for _, parameter in self.model.trainable()]
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf))
         self._stop_if_not_finite("gradient norm", norm)
         self._grad_norms.append(float(norm))
 
@@ -748,6 +767,7 @@ def build_trainer(
     on_gpu = torch.cuda.is_available() and options.accelerator in ("auto", "gpu")
     automatic = "bf16-mixed" if on_gpu else "32-true"
     precision: Any = automatic if options.precision == "auto" else options.precision
+    processes = options.devices * options.num_nodes
     plugins: list[Any] = [run_folder.AtomicCheckpointIO()]
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         # Lightning's own requeueing resumes behind the back of --checkpoint.
@@ -757,7 +777,7 @@ def build_trainer(
         accelerator=options.accelerator,
         devices=options.devices,
         num_nodes=options.num_nodes,
-        strategy=options.strategy,
+        strategy=ShardedStrategy(processes) if options.strategy == "fsdp" else options.strategy,
         precision=precision,
         max_steps=options.max_steps,
         accumulate_grad_batches=options.accumulate_grad_batches,
@@ -780,8 +800,17 @@ def build_trainer(
 def export(module: SAGASRTrainer) -> Path:
     """Write the averaged weights as a folder that `SAGASRModel.from_pretrained` loads."""
     averaged = module.ema.applied() if module.config.training.use_ema else nullcontext()
+    model, folder = module.model, module.options.output_dir / "export"
     with averaged:
-        return module.model.save_pretrained(module.options.output_dir / "export")
+        if not is_sharded(model):
+            return model.save_pretrained(folder)
+        state = whole_state(model)
+    if module.trainer.is_global_zero:
+        model = SAGASRModel(module.config)
+        weights.fold_weight_norm(model)
+        model.load_state_dict(state)
+        model.save_pretrained(folder)
+    return folder
 
 
 def summarise(module: SAGASRTrainer, exported: Path) -> None:
@@ -826,7 +855,8 @@ def resume_step(module: SAGASRTrainer, checkpoint: dict[str, Any] | None) -> int
 
 def quiet_lightning() -> None:
     """Leave the terminal to this script: no tips, no remarks on what is meant as it is."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for package in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(package).setLevel(logging.WARNING)
     remarks = (".*in eval mode at the start.*", ".*LeafSpec.*", "Checkpoint directory.*",
                ".*does not have many workers.*", ".*weight_norm.*deprecated.*",
                ".*when logging on epoch level in distributed.*")  # fmt: skip
@@ -872,7 +902,7 @@ def main(options: argparse.Namespace) -> int:
     except run_folder.StoppedBySignal as stopped:
         say(f"\nStopped by {stopped} at step {module.global_step}; go on with --checkpoint last")
         return stopped.exit_code
-    if trainer.is_global_zero:
+    if trainer.is_global_zero or is_sharded(module.model):
         summarise(module, export(module))
     return 0
 

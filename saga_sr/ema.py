@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from saga_sr.config import EMASection
+from saga_sr.sharding import cut_like, for_file
 
 
 class EMA:
@@ -72,7 +73,7 @@ class EMA:
             self.averages[name] = self.averages[name].to(parameter.device)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return dict(self.averages)
+        return {name: for_file(value) for name, value in self.averages.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore averages of the same parameters.
@@ -80,4 +81,5 @@ class EMA:
         Raises:
             KeyError: a parameter is missing from ``state``.
         """
-        self.averages = {name: state[name].clone() for name in self.parameters}
+        for name, average in self.averages.items():
+            self.averages[name] = cut_like(state[name], average)

@@ -64,9 +64,16 @@ def explanation(error: BaseException) -> str | None:
             f"a data worker died ({text}). The usual reason is that the machine's memory was full: "
             f"try fewer --num_workers. {GO_ON}"
         )
+    if isinstance(error, torch.distributed.DistError) or _is_closed_by_peer(error):
+        return f"another process of this run has ended; its own message says why ({text}). {GO_ON}"
     if "returned nan values" in text:
         return f"--detect_anomaly: in the backward pass, {text}"
     return None
+
+
+def _is_closed_by_peer(error: BaseException) -> bool:
+    """Gloo says so in a RuntimeError; an OSError with these words is of some other connection."""
+    return isinstance(error, RuntimeError) and "by peer" in str(error)
 
 
 def watch_for_non_finite(model: nn.Module) -> None:

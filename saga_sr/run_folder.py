@@ -159,8 +159,9 @@ class NewestCheckpoints(Checkpoint):
     its step, which a resumed run does first if it is missing.
 
     A signal is only noted, and all processes agree at the next batch to stop there. (Lightning's
-    own handler broadcasts from wherever the signal finds it, in the middle of another collective
-    operation, and saves nothing.)
+    own handler, installed between `setup` and the first validation, broadcasts from wherever the
+    signal finds it, in the middle of another collective operation, saves nothing, and ends the run
+    with exit code 0.)
 
     Args:
         folder: of the checkpoints.
@@ -173,13 +174,23 @@ class NewestCheckpoints(Checkpoint):
         self._signal = 0
         self._saved_step = 0
 
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        self._listen()
+
+    def on_sanity_check_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._listen()
+
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._listen()
         self._saved_step = trainer.global_step
         if trainer.is_global_zero:
             for half_written in self.folder.glob(".*.tmp.ckpt"):
                 half_written.unlink()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+
+    def _listen(self) -> None:
+        signal.signal(signal.SIGTERM, self._note)
+        if not self._signal:
+            signal.signal(signal.SIGINT, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
         self._signal = number

@@ -111,7 +111,11 @@ def test_run_that_was_killed_anywhere_loses_no_number_and_no_file(
 
 @pytest.mark.parametrize(
     ("number", "place", "calls"),
-    [(signal.SIGTERM, "validation_step", 4), (signal.SIGINT, "training_step", 3)],
+    [
+        (signal.SIGTERM, "validation_step", 1),  # before the first step
+        (signal.SIGTERM, "validation_step", 4),
+        (signal.SIGINT, "training_step", 3),
+    ],
 )
 def test_signal_saves_what_is_trained_and_the_run_goes_on_from_there(
     number: signal.Signals, place: str, calls: int, train: Any, corpus: Path,

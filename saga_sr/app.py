@@ -77,7 +77,7 @@ from contextlib import contextmanager
 
 from saga_sr.page.facts import model_labels
 from saga_sr.page.visits import Studio
-from saga_sr.upsample import _pick_device as pick_device
+from saga_sr.upsample import pick_device
 
 _INSTALL = "the page needs gradio: pip install -r requirements-app.txt"
 

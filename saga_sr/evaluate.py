@@ -204,7 +204,7 @@ from saga_sr.scores import (
 )
 from saga_sr.spectrogram import comparison_figure
 from saga_sr.text import TextEncoder
-from saga_sr.upsample import UpsampleOptions, _pick_device
+from saga_sr.upsample import UpsampleOptions, pick_device
 
 KEPT_BYTES = 1 << 29  # of estimates in memory, for the pictures
 # per category of --noise_envelope
@@ -221,7 +221,7 @@ def load_models(flags: argparse.Namespace) -> list[Model]:
     Raises:
         UserError: one cannot be loaded, two rows have one name, or their sample rates differ.
     """
-    device = _pick_device(flags.device)
+    device = pick_device(flags.device)
     oracle = flags.target_rolloff == ORACLE
     target = flags.target_rolloff if isinstance(flags.target_rolloff, float) else None
     options = UpsampleOptions(
@@ -529,7 +529,7 @@ def build_metrics(flags: argparse.Namespace) -> tuple[dict[str, Metric], list[Em
     if flags.visqol:
         metrics["visqol"] = visqol_metric()
     if flags.recogniser:
-        metrics |= recogniser_metrics(flags.recogniser, _pick_device(flags.device))
+        metrics |= recogniser_metrics(flags.recogniser, pick_device(flags.device))
     if flags.openl3:
         everything.append(OpenL3(flags.openl3))
     return metrics, everything

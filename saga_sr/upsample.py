@@ -462,7 +462,12 @@ def _check_encodings(jobs: list[Job], bits: str | None) -> None:
             raise UserError(f"--bits {bits}: a {suffix} file holds {allowed}")
 
 
-def _pick_device(name: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
+    """The device that a ``--device`` flag names; ``auto`` takes the best there is.
+
+    Raises:
+        UserError: it is not on this machine.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next((kind for kind, there in available.items() if there), "cpu"))
@@ -491,7 +496,7 @@ def main(flags: argparse.Namespace) -> int:
     """
     jobs = collect_jobs(flags.inputs, flags.output, flags.format)
     _check_encodings(jobs, flags.bits)
-    device, options = _pick_device(flags.device), _options(flags)
+    device, options = pick_device(flags.device), _options(flags)
     model = SAGASRModel.from_pretrained(flags.model)
     fingerprint = _fingerprint(model, flags, options)
     model = model.to(device)

@@ -16,6 +16,7 @@ import argparse
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ import numpy as np
 import soundfile
 import torch
 from scipy import signal
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.audio_files import AudioIndex
 from saga_sr.dataset import ClipReader, SAGASRDataset
@@ -84,12 +87,13 @@ def median_times_s(ways: dict[str, Callable[[int], object]], repeats: int) -> di
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def measure(file_format: str, folder: Path, args: argparse.Namespace) -> tuple[float, float]:
+def measure(
+    file_format: str, tracks: list[np.ndarray], folder: Path, args: argparse.Namespace
+) -> tuple[float, float]:
     """(baseline, ours) in seconds per clip for one file format."""
     below = folder / file_format
     below.mkdir()
-    for number in range(args.files):
-        audio = make_music(args.duration_s, np.random.default_rng(number))
+    for number, audio in enumerate(tracks):
         path = below / f"{number}.{file_format.lower()}"
         with soundfile.SoundFile(path, "w", RATE, audio.shape[1]) as file:
             for start in range(0, len(audio), RATE):  # libsndfile crashes on minutes of Vorbis
@@ -99,7 +103,7 @@ def measure(file_format: str, folder: Path, args: argparse.Namespace) -> tuple[f
     rng = np.random.default_rng(0)
     times = median_times_s(
         {
-            "baseline": lambda clip: straightforward_item(index.path(clip % args.files), rng),
+            "baseline": lambda clip: straightforward_item(index.path(clip % len(tracks)), rng),
             "ours": lambda clip: dataset[clip],
         },
         args.clips,
@@ -126,9 +130,10 @@ def main() -> None:
     )
     print("| file | baseline, ms | ours, ms | baseline, clips/s | ours, clips/s | ratio |")
     print("|---|---|---|---|---|---|")
+    tracks = [make_music(args.duration_s, np.random.default_rng(k)) for k in range(args.files)]
     for file_format in args.formats:
         with tempfile.TemporaryDirectory() as folder:
-            baseline_s, ours_s = measure(file_format, Path(folder), args)
+            baseline_s, ours_s = measure(file_format, tracks, Path(folder), args)
         print(
             f"| {file_format} | {1000 * baseline_s:.1f} | {1000 * ours_s:.1f} "
             f"| {1 / baseline_s:.2f} | {1 / ours_s:.1f} | {baseline_s / ours_s:.1f} |",

@@ -10,6 +10,7 @@ what a good metric should say. Takes about ten seconds on one core.
 
 import argparse
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import numpy as np
 import soundfile
 import torch
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.files import write_text_atomic
 from saga_sr.lowpass import apply_lowpass, field_lowpass

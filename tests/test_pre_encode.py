@@ -1,5 +1,6 @@
 """Paired latents: the same items as from audio, made once, whatever happens on the way."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -24,7 +25,6 @@ from saga_sr.audio_files import AudioIndex, PackedNames
 from saga_sr.config import ModelConfig, load_model_config, parse_model_config
 from saga_sr.dataset import ClipReader, DrawSampler, Item, collate
 from saga_sr.errors import UserError
-from saga_sr.flow import interpolate, target_velocity
 from saga_sr.latents import (
     FolderEntry,
     LatentDataset,
@@ -40,9 +40,10 @@ from saga_sr.latents import (
     write_shard,
 )
 from saga_sr.lowpass import LowpassOptions
-from saga_sr.model import Conditioning
 from saga_sr.pre_encode import SegmentClips, cut_folder, parse_options
+from saga_sr.run_folder import read_metrics
 from saga_sr.text import CaptionRecord, CaptionTable
+from saga_sr.training_data import TrainingData
 from saga_sr.weights import fold_weight_norm
 
 RATE = 44100
@@ -104,28 +105,33 @@ def _config(path: Path) -> ModelConfig:
     return load_model_config(path)
 
 
-def _clips(audio: Path, variants: int = 1, **cut: Any) -> SegmentClips:
+def _clips(audio: Path, variants: int = 1, channels: int = 1, **cut: Any) -> SegmentClips:
     index = AudioIndex.scan([audio / "a", audio / "b"], progress=False)
     tables = [CaptionTable.read(audio / "a" / "captions.jsonl"), None]
-    reader = ClipReader(index, SIZE, channels=1, captions=tables)
+    reader = ClipReader(index, SIZE, channels=channels, captions=tables)
     settings = {"hop_s": SIZE / RATE, "jitter": 0.0, "seed": 0} | cut
     cuts = [cut_folder(reader, folder, **settings) for folder in range(2)]
     return SegmentClips(reader, cuts, variants, LowpassOptions(), settings["seed"])
 
 
-class FromAudio:
+class FromAudio(LatentDataset):
     """The on-the-fly path: the items that `LatentDataset` picks, as audio."""
 
-    def __init__(self, latents: LatentDataset, clips: SegmentClips) -> None:
-        self.latents, self.clips = latents, clips
+    clips: SegmentClips
 
     def __getitem__(self, draw: int) -> Item:
-        folder, segment, variant = self.latents.pick(draw)
+        folder, segment, variant = self.pick(draw)
         clip = self.clips[folder, segment]
-        metadata = {"lr_audio": clip["lr"][variant], "draw": draw}
+        metadata = {"lr_audio": clip["lr"][variant], "draw": draw, "audio_path": ""}
         for name in ("lr_cutoff_hz", "lr_passband_hz", "rolloff_low"):
             metadata[name] = float(clip[name][variant])
         return clip["hr"], metadata | {"rolloff_high": float(clip["rolloff_high"])}
+
+
+def _from_audio(latents: Path, config: ModelConfig, clips: SegmentClips, seed: int) -> FromAudio:
+    dataset = FromAudio([latents], config, seed, compute_rolloff=True)
+    dataset.clips = clips
+    return dataset
 
 
 # --- the same results ---------------------------------------------------------------------------
@@ -137,11 +143,12 @@ def test_latents_of_a_draw_equal_the_encoded_audio_of_the_draw(
 ) -> None:
     output = _encode(audio, tmp_path / "latents", config_file, variants=variants)
     dataset = LatentDataset([output], _config(config_file), seed=5, compute_rolloff=True)
-    from_audio = FromAudio(dataset, _clips(audio, variants))
+    from_audio = _from_audio(output, _config(config_file), _clips(audio, variants), seed=5)
     encode = built(tiny_demo()).encode
     chosen = set()
     for draw in range(12):
         (latent, metadata), (hr, expected) = dataset[draw], from_audio[draw]
+        assert expected.pop("audio_path") == ""
         torch.testing.assert_close(latent, encode(hr[None])[0], atol=1e-5, rtol=1e-5)
         lr_latent = encode(expected.pop("lr_audio")[None])[0]
         torch.testing.assert_close(metadata["lr_latent"], lr_latent, atol=1e-5, rtol=1e-5)
@@ -150,39 +157,41 @@ def test_latents_of_a_draw_equal_the_encoded_audio_of_the_draw(
     assert chosen == set(range(variants))
 
 
-def test_training_loss_from_latents_and_from_audio_agrees_to_rounding(
-    audio: Path, latents: Path, config_file: Path
+@pytest.mark.parametrize("raw", [tiny_demo(), tiny_vae()], ids=["MDCT", "VAE"])
+def test_training_from_latents_and_from_audio_has_the_same_loss_curve(
+    audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: dict[str, Any]
 ) -> None:
-    """With the same draws, one variant and fp32 latents: fifteen steps of a real small model."""
-    dataset = LatentDataset([latents], _config(config_file), seed=0, compute_rolloff=True)
-    raw = changed(text_and_rolloff(tiny_demo()), model__diffusion__cross_attention_cond_ids=[])
+    """The training script, whole, with the same draws, one variant and fp32 latents: only where its
+    batches come from differs."""
+    monkeypatch.syspath_prepend(ROOT)
+    train = importlib.import_module("train_saga_sr")
+    raw = changed(raw, model__diffusion__compute_rolloff=True, training__learning_rate=1e-3)
+    config_file, vae = tmp_path / "config.json", tmp_path / "vae.ckpt"
+    config_file.write_text(json.dumps(raw), encoding="utf-8")
+    weights: dict[str, Path] = {}
+    if built(raw).pretransform.needs_weights:
+        torch.save({"state_dict": built(raw).pretransform.model.state_dict()}, vae)
+        weights = {"pretransform_ckpt": vae}
+    latents = _encode(audio, tmp_path / "latents", config_file, **weights)
+    clips = _clips(audio, channels=_config(config_file).audio_channels)
 
-    def loss_curve(items: Any) -> list[float]:
-        model = built(raw)
-        optimizer = torch.optim.AdamW([p for _, p in model.trainable()], 1e-3)
-        batches, losses = iter(DrawSampler(2)), []
-        for _ in range(15):
-            draws = next(batches)
-            first, metadata = collate([items[draw] for draw in draws])
-            if "lr_audio" in metadata[0]:
-                lr_audio = torch.stack([one["lr_audio"] for one in metadata])
-                hr, lr = model.encode(torch.cat([first, lr_audio])).chunk(2)
-            else:
-                hr, lr = first, torch.stack([one["lr_latent"] for one in metadata])
-            rolloff = torch.tensor([[m["rolloff_low"], m["rolloff_high"]] for m in metadata])
-            generator = torch.Generator().manual_seed(draws[0])
-            noise, t = torch.randn(hr.shape, generator=generator), torch.full((2,), 0.5)
-            velocity = model.velocity(interpolate(hr, noise, t), t, Conditioning(lr, None, rolloff))
-            loss = (velocity - target_velocity(hr, noise)).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(float(loss.detach()))
-        return losses
+    def curves(name: str) -> list[tuple[int, str, float]]:
+        """(step, metric, value) of the loss and of the gradient norm."""
+        flags = {"train_dir": latents, "model_config": config_file, "batch_size": 2,
+                 "max_steps": 12, "num_workers": 0, "accelerator": "cpu", "logger": "csv",
+                 "output_dir": tmp_path / name} | weights  # fmt: skip
+        words = [str(word) for flag, value in flags.items() for word in (f"--{flag}", value)]
+        assert train.main(train.parse_options([*words, "--compute_rolloff"])) == 0
+        rows = read_metrics(tmp_path / name / "metrics.csv")
+        return sorted(row for row in rows if row[1] in ("train/loss", "train/grad_norm"))
 
-    on_the_fly = loss_curve(FromAudio(dataset, _clips(audio)))
-    np.testing.assert_allclose(loss_curve(dataset), on_the_fly, rtol=2e-4)
-    assert on_the_fly[-1] < on_the_fly[0]
+    expected = curves("latents")
+    on_the_fly = TrainingData(_from_audio(latents, _config(config_file), clips, seed=0))
+    monkeypatch.setattr(train, "open_training_data", lambda options, config: on_the_fly)
+    found = curves("audio")
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    np.testing.assert_allclose([r[2] for r in found], [r[2] for r in expected], rtol=1e-4)
+    assert len(expected) == 2 * 12
 
 
 def test_latents_in_half_precision_are_half_as_large_and_close(

@@ -52,7 +52,7 @@ def measure(flags: argparse.Namespace) -> dict[str, float]:
     """Upsample one file in this process."""
     import torch
 
-    from saga_sr.longform import measure_bandwidth
+    from saga_sr.bandwidth import measure_bandwidth
     from saga_sr.model import SAGASRModel
     from saga_sr.streams import FileSource, write_audio
     from saga_sr.upsample import UpsampleOptions, restored

@@ -23,10 +23,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from saga_sr.audio_files import EXTENSIONS
+from saga_sr.bandwidth import Bandwidth
 from saga_sr.baselines import NoiseEnvelope, shaped_noise, spectral_band_replication
 from saga_sr.errors import UserError
 from saga_sr.files import sha256_of
-from saga_sr.longform import Bandwidth, Layout
+from saga_sr.longform import Layout
 from saga_sr.lowfreq import Mode, low_frequency_replace
 from saga_sr.lowpass import Lowpass
 from saga_sr.model import SAGASRModel

@@ -1,5 +1,6 @@
 """Files on disk appear whole or not at all."""
 
+import glob
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from saga_sr.errors import UserError
 
 _UMASK = os.umask(0o022)  # the only way to read it is to set it
 os.umask(_UMASK)
+_TOKEN_BYTES = 4
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     # Random, not the process id: containers that share a disk have equal ids.
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(_TOKEN_BYTES)}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -39,6 +41,16 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of ``path`` that a killed process left.
+
+    Only for who knows that nobody else is writing ``path`` now.
+    """
+    token = "[0-9a-f]" * (2 * _TOKEN_BYTES)
+    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.{token}.tmp{path.suffix}"):
+        leftover.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -22,67 +22,14 @@ from torch.nn import functional as F
 from saga_sr.audio_files import resampled_length
 from saga_sr.config import SamplingSection
 from saga_sr.lowfreq import Mode, crossover_margin, low_frequency_replace
-from saga_sr.metrics import spectrum_end_hz
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.restore import condition, solver_plan
-from saga_sr.rolloff import spectral_rolloff
 from saga_sr.sampler import guidance_terms
 from saga_sr.streams import AudioSource, Reader, map_with_context, resampled
 from saga_sr.windows import WindowGrid, position_noise, solve_windows
 
-_MEASURED_CHUNK_S = 5.0
-_FULL_BAND = 0.9  # of the Nyquist frequency; 19.8 kHz at 44.1 kHz
 _SILENCE = 2.0**-16  # half a step of 16 bits
 _SILENCE_HOLD_S, _SILENCE_FADE_S = 0.025, 0.010
-
-
-# ---------------------------------------------------------------------------- bandwidth
-@dataclass(frozen=True)
-class Bandwidth:
-    """The real bandwidth of a source, measured at the model's rate.
-
-    Attributes:
-        rolloff_hz: 98.5 % spectral roll-off, as the model was trained on.
-        end_hz: where the spectrum ends; 0 for silence.
-        nyquist_hz: of the model's rate.
-    """
-
-    rolloff_hz: float
-    end_hz: float
-    nyquist_hz: float
-
-    @property
-    def is_silent(self) -> bool:
-        return self.end_hz == 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there is nothing left for the model to add."""
-        return self.end_hz >= _FULL_BAND * self.nyquist_hz
-
-
-def measure_bandwidth(source: AudioSource, sample_rate: int) -> Bandwidth:
-    """Measure a source in chunks of 5 s; the answer is their median, weighted by energy."""
-    chunk = round(_MEASURED_CHUNK_S * sample_rate)
-    reader = Reader(resampled(source, sample_rate))
-    measured = []  # (energy, roll-off, end) per chunk
-    while (audio := reader.take(chunk)).shape[-1]:
-        energy = audio.double().square().sum().item()
-        end_hz = spectrum_end_hz(audio, sample_rate)
-        measured.append((energy, spectral_rolloff(audio[None], sample_rate).item(), end_hz))
-    audible = [values for values in measured if values[2] > 0]
-    rolloff_hz, end_hz = (_weighted_median([(m[0], m[i]) for m in audible]) for i in (1, 2))
-    return Bandwidth(rolloff_hz, end_hz, sample_rate / 2)
-
-
-def _weighted_median(weighted: list[tuple[float, float]]) -> float:
-    """The value at which half of the weight is reached; 0 of nothing."""
-    half, reached = sum(weight for weight, _ in weighted) / 2, 0.0
-    for weight, value in sorted(weighted, key=lambda pair: pair[1]):
-        reached += weight
-        if reached >= half:
-            return value
-    return 0.0
 
 
 # ---------------------------------------------------------------------------- channels
@@ -126,7 +73,7 @@ class Settings:
         cutoff_hz: where the crossover ends.
         limit_input: low-pass what the model sees there too (for a cutoff that the user gives below
             the end of the spectrum, as with holes of a lossy codec).
-        target_rolloff_hz: f_h; unused by a model without roll-off.
+        target_rolloff_hz: f_h; None is the model's choice. Unused by a model without roll-off.
         text: gives the embedding [1, N, T5 width] of a window's text from its audio [C, T]; None
             for no text.
         seed: of the noise.

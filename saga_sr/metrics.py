@@ -501,7 +501,7 @@ def spectrum_end_hz(audio: Tensor, sample_rate: int) -> float:
     samples = samples - samples.mean(axis=1, keepdims=True)
     if np.square(samples).mean() < _SILENT_MEAN_SQUARE:
         return 0.0
-    power = _long_term_power(samples, sample_rate)
+    power = long_term_power(samples, sample_rate)
     hz_per_bin = sample_rate / 2 / (len(power) - 1)
     # Rumble below 100 Hz is not what the rest of the spectrum is measured against.
     loudest = power[ceil(_AUDIBLE_HZ / hz_per_bin) :].max()
@@ -511,7 +511,7 @@ def spectrum_end_hz(audio: Tensor, sample_rate: int) -> float:
     return end * hz_per_bin
 
 
-def _long_term_power(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+def long_term_power(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """[C, T] -> [F]: mean power over time and channels; white noise shows its mean square.
 
     Frames lie wholly inside the clip, and the window's side lobes are below -92 dB: the edge of a

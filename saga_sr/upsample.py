@@ -54,7 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--input_cutoff_hz", type=_positive_float, help="where the input's band ends (measured)")
     add("--crossover", choices=("soft", "hard"), default="soft")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    add("--precision", choices=_PRECISIONS, default="32-true", help="of the DiT")
+    add(
+        "--precision",
+        choices=_PRECISIONS,
+        default="32-true",
+        help="of the DiT; bf16-mixed is much faster where the hardware has it",
+    )
     add("--window_batch", type=_positive_int, help="segments per evaluation (by device)")
     return parser
 
@@ -102,16 +107,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from saga_sr import __version__
+from saga_sr.bandwidth import Bandwidth, measure_bandwidth
 from saga_sr.config import SamplingSection, untrained_guidance
+from saga_sr.files import remove_leftovers
 from saga_sr.jobs import Job, Journal, collect_jobs
-from saga_sr.longform import (
-    Bandwidth,
-    Progress,
-    Settings,
-    TextOfWindow,
-    measure_bandwidth,
-    restore_stream,
-)
+from saga_sr.longform import Progress, Settings, TextOfWindow, restore_stream
 from saga_sr.lowfreq import Mode
 from saga_sr.model import SAGASRModel
 from saga_sr.rolloff import unit_to_hz
@@ -276,6 +276,8 @@ def _target_hz(model: SAGASRModel, options: UpsampleOptions) -> float | None:
         return options.target_rolloff_hz
     unit = options.target_rolloff
     unit = config.sampling.target_rolloff if unit is None else unit
+    if unit is None:
+        return None  # what the low band of each window promises
     if not 0 <= unit < 1:
         raise UserError(f"--target_rolloff is {unit:g}; allowed: 0 to below 1")
     return unit_to_hz(unit, config.sample_rate).item()
@@ -356,7 +358,7 @@ class _Run:
         missing = [(seed, path) for seed, path in outputs if not self._is_done(path, key, seed)]
         for seed, path in outputs:
             if (seed, path) not in missing:
-                print(f"{path}: done before")
+                print(f"{path}: done before", flush=True)
             elif path.exists() and (path.samefile(job.input) or not self.flags.overwrite):
                 hint = "it is the input" if path.samefile(job.input) else "--overwrite replaces it"
                 raise UserError(f"{path}: exists already ({hint})")
@@ -364,8 +366,9 @@ class _Run:
             return
         source = FileSource(job.input)
         bandwidth = measure_bandwidth(source, self.model.config.sample_rate)
-        print(describe(source, bandwidth, self.options))
+        print(describe(source, bandwidth, self.options), flush=True)
         for seed, path in missing:
+            remove_leftovers(path)
             report = self._write(path, source, bandwidth, replace(self.options, seed=seed))
             if self.journal is not None:
                 self.journal.add(path, key | {"seed": seed}, report)
@@ -401,10 +404,10 @@ class _Run:
             pieces = restored(self.model, source, options, bandwidth, progress)
             written = write_audio(path, pieces, rate, source.channels, frames, encoding)
         seconds = time.perf_counter() - start
-        print(_describe_result(path, written, encoding, rate, seconds))
+        print(_describe_result(path, written, encoding, rate, seconds), flush=True)
         return {
             "rolloff_hz": round(bandwidth.rolloff_hz, 1),
-            "spectrum_end_hz": round(bandwidth.end_hz, 1),
+            "band_end_hz": round(bandwidth.end_hz, 1),
             "passed_through": passes_through(options, bandwidth),
             "seconds": round(seconds, 3),
             **asdict(written),
@@ -436,9 +439,10 @@ def describe(source: AudioSource, bandwidth: Bandwidth, options: UpsampleOptions
     what = f"{source.name}: {source.sample_rate} Hz, {source.channels} ch, {duration_s:.2f} s"
     if bandwidth.is_silent:
         return f"{what}, silent: stays silent"
-    what += f", roll-off {bandwidth.rolloff_hz:.0f} Hz, spectrum ends at {bandwidth.end_hz:.0f} Hz"
+    what += f", roll-off {bandwidth.rolloff_hz:.0f} Hz, band ends at {bandwidth.end_hz:.0f} Hz"
     if passes_through(options, bandwidth):
-        return f"{what}: full-band already, passes through"
+        hint = "if that is hiss, give --input_cutoff_hz"
+        return f"{what}: full-band already, passes through ({hint})"
     given = options.input_cutoff_hz
     return what if given is None else f"{what}, taken to end at {given:.0f} Hz"
 

@@ -8,18 +8,10 @@ from tiny_restorer import HOP, RATE, SEGMENT, tiny_model
 from tiny_text_models import build_tiny_t5
 
 from saga_sr.config import SamplingSection
-from saga_sr.longform import (
-    Bandwidth,
-    Layout,
-    Settings,
-    audible,
-    measure_bandwidth,
-    restore_stream,
-)
+from saga_sr.longform import Layout, Settings, audible, restore_stream
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.randomness import torch_generator
 from saga_sr.restore import restore
-from saga_sr.rolloff import spectral_rolloff
 from saga_sr.streams import ArraySource
 from saga_sr.windows import position_noise
 
@@ -211,36 +203,3 @@ def test_audible_is_1_within_25_ms_of_sound_and_0_from_45_ms_on():
     assert (gain[distance_s <= 0.025] == 1).all()
     assert (gain[distance_s >= 0.0455] == 0).all()
     assert gain.diff().abs().max() < 1 / (0.010 * RATE)
-
-
-# ---------------------------------------------------------------------------- bandwidth
-@pytest.mark.parametrize("cutoff_hz", [3000.0, 8000.0, 16_000.0])
-def test_bandwidth_is_where_the_low_pass_is(cutoff_hz):
-    audio = _low_passed(2, 6 * RATE, cutoff_hz)
-    measured = measure_bandwidth(ArraySource(audio, RATE), RATE)
-    assert measured.end_hz == pytest.approx(cutoff_hz, rel=0.07)
-    assert measured.rolloff_hz == pytest.approx(
-        spectral_rolloff(audio[None], RATE).item(), rel=0.02
-    )
-    assert not measured.is_full
-    assert not measured.is_silent
-
-
-def test_bandwidth_of_a_slow_file_ends_at_its_own_nyquist_frequency():
-    noise = 0.1 * torch.randn(1, 5 * 8000, generator=torch_generator("8k"))
-    assert 3600 < measure_bandwidth(ArraySource(noise, 8000), RATE).end_hz < 4000
-
-
-def test_bandwidth_follows_the_loud_parts():
-    loud = _low_passed(1, 11 * RATE, 6000.0)
-    hiss = 1e-3 * torch.randn(1, 20 * RATE, generator=torch_generator("hiss"))
-    measured = measure_bandwidth(ArraySource(torch.cat([hiss, loud], 1), RATE), RATE)
-    assert measured.end_hz == pytest.approx(6000, rel=0.07)
-
-
-def test_full_band_and_silence_are_recognised():
-    noise = 0.1 * torch.randn(1, 2 * RATE, generator=torch_generator("full"))
-    assert measure_bandwidth(ArraySource(noise, RATE), RATE).is_full
-    silence = measure_bandwidth(ArraySource(torch.zeros(2, RATE), RATE), RATE)
-    assert silence == Bandwidth(0.0, 0.0, RATE / 2)
-    assert silence.is_silent

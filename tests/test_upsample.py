@@ -188,6 +188,18 @@ def test_a_run_that_is_stopped_leaves_whole_files_only(tmp_path, model_folder):
     assert {path.name for path in out.iterdir()} == {"1.wav", JOURNAL}
 
 
+def test_what_a_killed_run_left_is_removed_by_the_next_one(tmp_path, command):
+    """SIGKILL leaves no time to remove a temporary file; others' files are not touched."""
+    soundfile.write(tmp_path / "a.wav", _dull(4000), RATE)
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (".a.0123abcd.tmp.wav", ".a.b.0123abcd.tmp.wav", ".a.wav", "a.tmp.wav"):
+        (out / name).write_bytes(b"half")
+    assert command(tmp_path / "a.wav", "--output", out)[0] == EXIT_OK
+    found = {path.name for path in out.iterdir()}
+    assert found == {"a.wav", JOURNAL, ".a.b.0123abcd.tmp.wav", ".a.wav", "a.tmp.wav"}
+
+
 def test_other_options_or_another_input_do_not_count_as_done(tmp_path, command):
     path, out = tmp_path / "a.wav", tmp_path / "out"
     soundfile.write(path, _dull(4000), RATE)
@@ -243,9 +255,9 @@ def test_samples_over_full_scale_are_reported(tmp_path, command):
 def test_bandwidth_is_reported_and_recorded(tmp_path, command):
     soundfile.write(tmp_path / "a.wav", _dull(40_000), RATE)
     _, printed, _ = command(tmp_path / "a.wav", "--output", tmp_path / "out")
-    assert "spectrum ends at" in printed
+    assert "band ends at" in printed
     record = json.loads((tmp_path / "out" / JOURNAL).read_text(encoding="utf-8"))
-    assert record["spectrum_end_hz"] == pytest.approx(0.2 * RATE, rel=0.05)
+    assert record["band_end_hz"] == pytest.approx(0.2 * RATE, rel=0.05)
     assert record["output"] == "a.wav"
 
 

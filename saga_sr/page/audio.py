@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saga_sr.audio_files import EXTENSIONS, resampled_length
+from saga_sr.bandwidth import Bandwidth, measure_bandwidth
 from saga_sr.errors import UserError
 from saga_sr.files import atomic_path
-from saga_sr.longform import Bandwidth, measure_bandwidth
 from saga_sr.model import SAGASRModel
 from saga_sr.spectrogram import RANGE_DB, spectrogram_db
 from saga_sr.streams import (

@@ -52,7 +52,8 @@ DESCRIBED_FILES = 48  # per folder, for the bandwidth
 BANDWIDTH_CROP_S = 1.5
 DULL_HZ = 15000.0
 HEADERS_PER_SAVE = 20_000  # a scan that is killed loses at most so many headers
-READ_ERRORS = (OSError, RuntimeError)  # libsndfile's errors are RuntimeErrors
+# libsndfile's errors are RuntimeErrors; a damaged MP3 can make it ask numpy for -3 samples.
+READ_ERRORS = (OSError, RuntimeError, ValueError)
 
 logger = logging.getLogger(__name__)
 

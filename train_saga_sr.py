@@ -374,7 +374,7 @@ class SAGASRTrainer(L.LightningModule):
         loss = (error / level).square().mean()
         self._stop_if_not_finite("loss", loss, [item["audio_path"] for item in batch[1]])
         self._micro_losses.append(loss.detach())
-        return loss
+        return loss + self.model.level_loss(cond, hr_latent)
 
     def encode_batch(self, batch: Batch) -> tuple[Tensor, Conditioning]:
         """HR latent [B, D, L] and the conditions, HR and LR encoded in one go."""
@@ -873,7 +873,7 @@ def main(options: argparse.Namespace) -> int:
     checkpoint = run_folder.read_checkpoint(resumed) if resumed else None
     L.seed_everything(options.seed, verbose=False)  # initial weights; draws have their own seeds
     data = open_training_data(options, config)
-    if config.stage.rolloff:
+    if config.stage.rolloff and config.sampling.target_rolloff is not None:
         target = data.default_target_rolloff(config)
         config = config.replacing("sampling.target_rolloff", target)
     module = SAGASRTrainer(config, options, build_text_encoder(options, config, data))

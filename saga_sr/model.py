@@ -16,6 +16,7 @@ Shapes: B items, D latent channels, L latent frames, N text tokens, E width of t
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 
 from saga_sr.config import PROMPT_ID, ModelConfig
 from saga_sr.flow import preconditioning
+from saga_sr.level import LevelPredictor
 from saga_sr.pretransform import create_pretransform
-from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit
+from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit, unit_to_hz
 from saga_sr.sampler import Branch
 from saga_sr.stable_audio import quiet_import
 
@@ -107,6 +109,13 @@ class SAGASRModel(nn.Module):
             embedding_dim_global=diffusion.config.embed_dim,
             dropout_rate=0.1,
         )
+        self.level_predictor, self.level_embed = None, None
+        if diffusion.level_width is not None:
+            mdct: Any = config.model.pretransform.config
+            self.level_predictor = LevelPredictor(mdct, config.sample_rate, diffusion.level_width)
+            heard = config.audio_channels * diffusion.level_width
+            self.level_embed = nn.Conv1d(heard, 2 * config.latent_dim, 1)
+            nn.init.zeros_(self.level_embed.weight)
         seconds = {"seconds_start": 0.0, "seconds_total": config.duration_s}
         self._seconds = {name: seconds[name] for name in self.conditioners if name in seconds}
         self._freeze_unused()
@@ -143,11 +152,12 @@ class SAGASRModel(nn.Module):
         Returns:
             [B, D, L], the predicted noise - data.
         """
-        level = self.noise_level(cond)
+        level, heard = self._expected_level(cond)
         lr_latent, text = cond.lr_latent / level, cond.text
         if drop_lr is not None:
             null = self.config.model.diffusion.null_lr_value
             lr_latent = lr_latent.masked_fill(drop_lr[:, None, None], null)
+            heard = None if heard is None else heard.masked_fill(drop_lr[:, None, None], 0.0)
         if drop_text is not None and text is not None:
             text = text.masked_fill(drop_text[:, None, None], 0.0)
         rolloff_cross, rolloff_global = self._rolloff(cond.rolloff_hz)
@@ -155,15 +165,51 @@ class SAGASRModel(nn.Module):
         x_t = x_t / level
         std = self.config.model.diffusion.preconditioning_std
         if std is None:
-            return level * self._dit_forward(x_t, t, lr_latent, context, rolloff_global)
+            return level * self._dit_forward(x_t, t, lr_latent, heard, context, rolloff_global)
         c_in, c_skip, c_out = (c[:, None, None] for c in preconditioning(t, std))
-        answer = self._dit_forward(c_in * x_t, t, lr_latent, context, rolloff_global)
+        answer = self._dit_forward(c_in * x_t, t, lr_latent, heard, context, rolloff_global)
         return level * (c_skip * x_t + c_out * answer)
 
     def noise_level(self, cond: Conditioning) -> Tensor:
         """Standard deviation of the noise at each position, broadcastable to [B, D, L]: the flow
-        starts from ``noise_level * noise`` (see `Pretransform.level`)."""
-        return self.pretransform.level(cond.lr_latent)
+        starts from ``noise_level * noise`` (see `saga_sr.level` and `Pretransform.level`)."""
+        return self._expected_level(cond)[0]
+
+    def expected_rolloff_hz(self, lr_latent: Tensor, rolloff_low_hz: Tensor) -> Tensor:
+        """The roll-off f_h [B] that LR latents [B, D, L] with roll-offs f_l [B] promise, in Hz."""
+        if self.level_predictor is None:
+            raise ValueError("no level predictor, no expected roll-off")
+        rate, measured = self.config.sample_rate, self.pretransform.level(lr_latent)
+        low_unit = hz_to_unit(rolloff_low_hz, rate)
+        return unit_to_hz(
+            self.level_predictor.expected_rolloff(lr_latent, measured, low_unit), rate
+        )
+
+    def level_loss(self, cond: Conditioning, hr_latent: Tensor) -> Tensor:
+        """What the level predictor is trained on (`LevelPredictor.loss`), 0 without one."""
+        if self.level_predictor is None:
+            return hr_latent.new_zeros(())
+        measured, log_level, _ = self._predicted_level(cond)
+        loss = self.level_predictor.loss(log_level, hr_latent, measured)
+        unit = self._rolloff_unit(cond.rolloff_hz)
+        if unit is not None:
+            guess = self.level_predictor.expected_rolloff(cond.lr_latent, measured, unit[:, 0])
+            loss = loss + (guess - unit[:, 1]).abs().mean()
+        return loss
+
+    def _expected_level(self, cond: Conditioning) -> tuple[Tensor, Tensor | None]:
+        """The noise level, which the flow takes as given, and what was heard [B, H, L] to tell."""
+        if self.level_predictor is None:
+            return self.pretransform.level(cond.lr_latent), None
+        measured, log_level, heard = self._predicted_level(cond)
+        return measured * self.level_predictor.expand(log_level.detach()).exp(), heard
+
+    def _predicted_level(self, cond: Conditioning) -> tuple[Tensor, Tensor, Tensor]:
+        assert self.level_predictor is not None
+        with _full_precision(cond.lr_latent):  # noise has one size in every precision
+            measured = self.pretransform.level(cond.lr_latent)
+            unit = self._rolloff_unit(cond.rolloff_hz)
+            return measured, *self.level_predictor(cond.lr_latent, measured, unit)
 
     def guided_velocity(
         self,
@@ -222,11 +268,16 @@ class SAGASRModel(nn.Module):
 
     def _rolloff(self, rolloff_hz: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """The roll-off's token [B, 1, cond_token_dim] and vector [B, E], where the stage has it."""
+        unit = self._rolloff_unit(rolloff_hz)
+        return (None, None) if unit is None else self.rolloff_conditioner(unit)
+
+    def _rolloff_unit(self, rolloff_hz: Tensor | None) -> Tensor | None:
+        """Normalised roll-offs [B, 2] where the stage has them."""
         if not self.config.stage.rolloff:
-            return None, None
+            return None
         if rolloff_hz is None:
             raise ValueError("the config computes the roll-off: rolloff_hz is needed")
-        return self.rolloff_conditioner(hz_to_unit(rolloff_hz, self.config.sample_rate))
+        return hz_to_unit(rolloff_hz, self.config.sample_rate)
 
     def _seconds_embedding(self, name: str, size: int) -> Tensor:
         """[size, cond_dim] of a seconds id: the same for every item, since every crop and every
@@ -246,11 +297,12 @@ class SAGASRModel(nn.Module):
         x_t: Tensor,
         t: Tensor,
         lr_latent: Tensor,
+        heard: Tensor | None,
         context: Tensor | None,
         rolloff_global: Tensor | None,
     ) -> Tensor:
         dit = self.dit
-        with torch.autocast(t.device.type, enabled=False):  # times that bfloat16 cannot tell apart
+        with _full_precision(t):  # times that bfloat16 cannot tell apart
             features = dit.timestep_features(t.float()[:, None])
         timestep = dit.to_timestep_embed(features)  # [B, E]
         seconds = [
@@ -266,6 +318,8 @@ class SAGASRModel(nn.Module):
 
         modulated = self.config.model.diffusion.config.global_cond_type == "adaLN"
         hidden = torch.cat([x_t, lr_latent], dim=1)
+        if self.level_embed is not None:
+            hidden = hidden + self.level_embed(heard)
         hidden = dit.preprocess_conv(hidden) + hidden
         hidden = dit.transformer(
             hidden.mT,  # [B, L, 2 D]
@@ -288,6 +342,9 @@ class SAGASRModel(nn.Module):
         diffusion, stage = self.config.model.diffusion, self.config.stage
         self.rolloff_conditioner.requires_grad_(stage.rolloff)
         self.dit.to_prepend_embed.requires_grad_(stage.rolloff)
+        if self.level_predictor is not None:
+            self.level_predictor.rolloff.requires_grad_(stage.rolloff)
+            self.level_predictor.brightness.requires_grad_(stage.rolloff)
         used_ids = {*diffusion.cross_attention_cond_ids, *diffusion.global_cond_ids}
         for name, conditioner in self.conditioners.items():
             conditioner.requires_grad_(name in used_ids)
@@ -319,6 +376,13 @@ class SAGASRModel(nn.Module):
         from saga_sr.weights import load_folder
 
         return load_folder(folder_or_hub_id)
+
+
+def _full_precision(like: Tensor) -> AbstractContextManager:
+    """No autocast on the device of ``like``; the meta device has none."""
+    if like.is_meta:
+        return nullcontext()
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def _create_conditioners(config: ModelConfig) -> nn.ModuleDict:

@@ -48,12 +48,14 @@ def condition(
         target_rolloff_hz: [B], f_h; None is the model's default.
     """
     config = model.config
-    rolloff_hz = None
+    lr_latent, rolloff_hz = model.encode(lr_audio), None
     if config.stage.rolloff:
-        if target_rolloff_hz is None:
-            default = unit_to_hz(config.sampling.target_rolloff, config.sample_rate)
-            target_rolloff_hz = default.to(lr_audio.device).expand(lr_audio.shape[0])
         measured_hz = spectral_rolloff(lr_audio, config.sample_rate)
+        default = config.sampling.target_rolloff
+        if target_rolloff_hz is None and default is not None:
+            target_rolloff_hz = unit_to_hz(default, config.sample_rate).expand(len(measured_hz))
+        elif target_rolloff_hz is None:
+            target_rolloff_hz = model.expected_rolloff_hz(lr_latent, measured_hz)
         rolloff_hz = torch.stack([measured_hz, target_rolloff_hz.to(measured_hz)], dim=1)
     if not config.stage.text:
         text = None
@@ -61,7 +63,7 @@ def condition(
         settings = config.text
         assert settings is not None  # a stage with text has its encoder's settings
         text = lr_audio.new_zeros(lr_audio.shape[0], settings.max_length, settings.dim)
-    return Conditioning(model.encode(lr_audio), text, rolloff_hz)
+    return Conditioning(lr_latent, text, rolloff_hz)
 
 
 def guidance(sampling: SamplingSection, cond: Conditioning) -> list[tuple[float, Branch]]:

@@ -156,11 +156,20 @@ def test_controls_are_shown_where_the_model_has_them_and_hold_its_defaults(stage
     assert settings["prompt"]["visible"] == settings["guidance_text"]["visible"] == (stage == "F2")
     assert settings["num_steps"]["value"] == config.sampling.num_steps
     for name, slider in settings.items():
-        if name != "prompt":
+        if name not in ("automatic", "prompt"):
             assert slider["minimum"] <= slider["value"] <= slider["maximum"]
     assert settings["rolloff_hz"]["maximum"] < config.sample_rate / 2
-    expected_hz = config.sampling.target_rolloff * config.sample_rate / 2
-    assert settings["rolloff_hz"]["value"] == pytest.approx(expected_hz, abs=100)
+    assert settings["automatic"]["value"]
+    assert not settings["rolloff_hz"]["interactive"]
+    assert settings["automatic"]["visible"] == (stage != "F0")
+
+
+def test_controls_of_a_model_with_a_fixed_target_show_it() -> None:
+    config = demo_config(**STAGES["F1"], sampling={"target_rolloff": 0.5})
+    settings = facts.control_settings(config)
+    assert not settings["automatic"]["visible"]
+    assert settings["rolloff_hz"]["interactive"]
+    assert settings["rolloff_hz"]["value"] == pytest.approx(0.5 * 22050, abs=100)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -179,8 +188,11 @@ def test_acoustic_guidance_is_offered_where_the_model_was_trained_for_it(
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_options_leave_out_what_the_model_does_not_have(stage: str) -> None:
-    options = facts.options_from(demo_config(**STAGES[stage]), 9000, "rain", 7.0, 1.5, 1.2, 3.0)
+    config = demo_config(**STAGES[stage])
+    options = facts.options_from(config, False, 9000, "rain", 7.0, 1.5, 1.2, 3.0)
+    automatic = facts.options_from(config, True, 9000, "rain", 7.0, 1.5, 1.2, 3.0)
     assert (options.target_rolloff_hz is None) == (stage == "F0")
+    assert automatic.target_rolloff_hz is None
     assert (options.prompt == "rain") == (stage == "F2")
     assert (options.guidance_text is None) == (stage != "F2")
     assert (options.num_steps, options.seed) == (7, 3)
@@ -189,7 +201,7 @@ def test_options_leave_out_what_the_model_does_not_have(stage: str) -> None:
 @pytest.mark.parametrize("seed", [None, -1, 1.5])
 def test_options_a_seed_that_is_none_is_refused(seed: float | None) -> None:
     with pytest.raises(UserError, match="whole number"):
-        facts.options_from(demo_config(), 9000, "", 7, 1, 1, seed)
+        facts.options_from(demo_config(), False, 9000, "", 7, 1, 1, seed)
 
 
 # ---------------------------------------------------------------------------- files in

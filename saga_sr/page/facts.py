@@ -17,6 +17,7 @@ from saga_sr.page.visits import WAITING
 from saga_sr.rolloff import unit_to_hz
 from saga_sr.upsample import UpsampleOptions
 
+_BRIGHT = 0.7  # where the slider stands while brightness is left to the recording
 _BYTES_PER_SECOND = 2 * 4 * 96_000  # of the largest files that people have: float, stereo, 96 kHz
 
 
@@ -140,6 +141,7 @@ def model_labels(models: Sequence[str]) -> dict[str, str]:
 # ---------------------------------------------------------------------------- controls
 def options_from(
     config: ModelConfig,
+    automatic: bool,
     rolloff_hz: float,
     prompt: str,
     num_steps: float,
@@ -152,7 +154,7 @@ def options_from(
         raise UserError("The seed is a whole number from 0 on.")
     stage = config.stage
     return UpsampleOptions(
-        target_rolloff_hz=rolloff_hz if stage.rolloff else None,
+        target_rolloff_hz=rolloff_hz if stage.rolloff and not automatic else None,
         prompt=prompt if stage.text else "",
         num_steps=int(num_steps),
         guidance_acoustic=guidance_acoustic if can_guide(config) else None,
@@ -171,10 +173,14 @@ def control_settings(config: ModelConfig) -> dict[str, dict[str, Any]]:
     """Value, range and visibility of each control, from a model's ``sampling`` block."""
     sampling, stage = config.sampling, config.stage
     highest_hz = (config.sample_rate / 2 - 1) // 100 * 100
-    default_hz = unit_to_hz(sampling.target_rolloff, config.sample_rate).item()
+    automatic = sampling.target_rolloff is None
+    unit = _BRIGHT if sampling.target_rolloff is None else sampling.target_rolloff
+    default_hz = unit_to_hz(unit, config.sample_rate).item()
     rolloff_hz = min(round(default_hz / 100) * 100, highest_hz)
     return {
-        "rolloff_hz": _slider(rolloff_hz, 1000, highest_hz, 100) | {"visible": stage.rolloff},
+        "automatic": {"value": automatic, "visible": stage.rolloff and automatic},
+        "rolloff_hz": _slider(rolloff_hz, 1000, highest_hz, 100)
+        | {"visible": stage.rolloff, "interactive": not automatic},
         "prompt": {"visible": stage.text},
         "num_steps": _slider(sampling.num_steps, 1, 100, 1),
         "guidance_acoustic": _slider(sampling.guidance_acoustic, 1, 3, 0.1)

@@ -77,6 +77,11 @@ class Page:
         settings = facts.control_settings(self.studio.configs[labels[0]])
         self.drop = _html("drop", facts.upload_limit(self.studio.max_duration_s))
         self.model = gr.Dropdown(labels, value=labels[0], label="Model", visible=len(labels) > 1)
+        self.automatic = gr.Checkbox(
+            label="As bright as the recording suggests",
+            elem_id="automatic",
+            **settings["automatic"],
+        )
         self.rolloff_hz = gr.Slider(
             label="Target roll-off (Hz)",
             info="98.5 % of the energy will lie below: higher is brighter",
@@ -121,6 +126,7 @@ class Page:
 
     def _connect(self) -> None:
         tuned = [
+            self.automatic,
             self.rolloff_hz,
             self.prompt,
             self.num_steps,
@@ -130,6 +136,7 @@ class Page:
         shown = [self.stage, self.status, self.run, self.halt]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         self.drop.upload(self.on_upload, None, shown, trigger_mode="multiple", **quiet)
+        self.automatic.input(self.on_automatic, self.automatic, self.rolloff_hz, **quiet)
         self.model.change(self.on_model, self.model, tuned, **quiet)
         self.run.click(self.on_run, [self.model, *tuned, self.seed], shown, **quiet)
         self.halt.click(self.on_halt, None, None, **quiet)
@@ -159,9 +166,14 @@ class Page:
         settings = facts.control_settings(self.studio.configs[label])
         yield {getattr(self, name): gr.update(**values) for name, values in settings.items()}
 
+    def on_automatic(self, automatic: bool) -> Any:
+        """The slider counts where brightness is not left to the recording."""
+        return gr.update(interactive=not automatic)
+
     def on_run(
         self,
         label: str,
+        automatic: bool,
         rolloff_hz: float,
         prompt: str,
         num_steps: float,
@@ -177,7 +189,14 @@ class Page:
         ended = {self.run: gr.update(visible=True), self.halt: gr.update(visible=False)}
         try:
             options = facts.options_from(
-                config, rolloff_hz, prompt, num_steps, guidance_acoustic, guidance_text, seed
+                config,
+                automatic,
+                rolloff_hz,
+                prompt,
+                num_steps,
+                guidance_acoustic,
+                guidance_text,
+                seed,
             )
             steps = self.studio.restore(visit, label, options)
             yield running

@@ -152,7 +152,8 @@ def solve_windows(
         velocity: (x [b, ..., window], t [b], the b windows' conditions) -> v shaped like x.
         condition: condition of window k; called once for each, in order, as windows enter.
         noise: (condition, start of its window, start, stop) -> noise [..., stop - start] on the
-            model's device; called in order.
+            model's device. Windows that share positions want the same noise there, at levels that
+            may differ.
         batch: most windows in one call of ``velocity``.
         callback: called with the number of windows of each call of ``velocity``.
 
@@ -216,7 +217,11 @@ class _Front(Generic[Condition]):
         ]
 
     def _enter(self) -> None:
-        """Admit the next window; it shares the last region of the one before it."""
+        """Admit the next window; it shares the last region of the one before it.
+
+        That one cannot have evaluated yet, so the noise of the shared region may still change: it
+        becomes the blend of what the two windows want, which may differ in level.
+        """
         grid, index = self._grid, self._entered()
         start = index * grid.hop
         middle = start + (grid.overlap if index > 0 else 0)
@@ -226,7 +231,11 @@ class _Front(Generic[Condition]):
         regions, weights = [own], [own.x.new_ones(shared - middle)]
         fade_in = self._fade_in.to(own.x)
         if index > 0:
-            regions.insert(0, self._live[-1].regions[-1])
+            noise = self._noise(condition, start, start, middle)
+            before = self._live[-1]
+            common = _Region(before.regions[-1].x.lerp(noise, fade_in.expand_as(noise)), windows=2)
+            before.regions[-1] = common
+            regions.insert(0, common)
             weights.insert(0, fade_in)
         if index < grid.count - 1:
             noise = self._noise(condition, start, shared, start + grid.window)

@@ -116,6 +116,25 @@ def test_where_windows_disagree_the_result_is_their_blend():
     assert torch.allclose(shared, grid.fade_in().double().expand_as(shared), atol=1e-9)
 
 
+def test_where_windows_want_noise_of_different_levels_it_is_blended():
+    """A step of level inside of a file would be heard."""
+    grid = WindowGrid.covering(100, WINDOW)
+
+    def noise(condition, _window_start, start, stop):
+        return torch.full((2, stop - start), float(condition), dtype=torch.float64)
+
+    evaluations = plan("euler", linear_quadratic_schedule(3))
+    still = lambda x, _t, _conditions: torch.zeros_like(x)  # noqa: E731
+    found = torch.cat(list(solve_windows(grid, evaluations, still, float, noise, 4)), -1)
+    assert found.shape == (2, grid.length)
+    for k in range(1, grid.count):
+        shared = found[:, k * grid.hop : k * grid.hop + grid.overlap]
+        expected = k - 1 + grid.fade_in().double()
+        assert torch.allclose(shared, expected.expand_as(shared), atol=1e-6)
+        own = found[:, k * grid.hop + grid.overlap : (k + 1) * grid.hop]
+        assert (own == k).all()
+
+
 def test_a_window_evaluates_only_when_its_neighbours_are_as_far():
     """Each call sees, for every window, the state that all its windows have agreed on: rebuilt
     here by Jacobi sweeps over the whole axis, one evaluation after the other."""

@@ -43,7 +43,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import SHIPPED, shipped, tiny_demo, tiny_vae
 
-from saga_sr import pre_encode, run_folder, weights
+from saga_sr import audio_files, pre_encode, run_folder, weights
 from saga_sr.audio_files import FolderTable, PackedNames, read_crop, read_header, scan_folder
 from saga_sr.caption_table import CaptionRecord, CaptionTable
 from saga_sr.config import ModelConfig, load_model_config, parse_model_config
@@ -559,6 +559,7 @@ def main() -> int:
     parser.add_argument("--save", type=Path, help="folder for the inputs that are findings")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    audio_files.RETRY_DELAY_S = 0.0  # of the pauses between attempts, not of the attempts
     findings, total = 0, sum(KINDS[name][1] for name in options.kinds)
     with tempfile.TemporaryDirectory() as work:
         os.environ["SAGA_SR_CACHE"] = str(Path(work) / "cache")

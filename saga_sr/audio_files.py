@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import gcd
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import soundfile
@@ -56,6 +56,7 @@ HEADERS_PER_SAVE = 20_000  # a scan that is killed loses at most so many headers
 READ_ERRORS = (OSError, RuntimeError, ValueError)
 
 logger = logging.getLogger(__name__)
+Read = TypeVar("Read")
 
 
 # --- one file -------------------------------------------------------------------------------------
@@ -118,13 +119,18 @@ def read_crop(
         UserError: the file cannot be read, is shorter than its header says, has changed since it
             was indexed, or holds NaN or infinite samples. The message names it.
     """
-    crop = _with_retries(path, lambda: _read_crop_once(path, start, length, sample_rate, expected))
+    crop = with_retries(path, lambda: _read_crop_once(path, start, length, sample_rate, expected))
     if not np.isfinite(crop).all():
         raise UserError(f"{path}: it holds samples that are NaN or infinite")
     return crop
 
 
-def _with_retries(path: Path | str, read: Callable[[], np.ndarray]) -> np.ndarray:
+def with_retries(path: Path | str, read: Callable[[], Read]) -> Read:
+    """``read()``, up to `READ_ATTEMPTS` times with growing pauses; each failure is logged.
+
+    Raises:
+        UserError: the last attempt failed too.
+    """
     delay_s = RETRY_DELAY_S
     for attempt in range(1, READ_ATTEMPTS + 1):
         try:

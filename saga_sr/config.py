@@ -30,6 +30,9 @@ SECONDS_IDS = ("seconds_start", "seconds_total")
 MIN_HEAD_DIM = 32  # stable-audio-tools rotates at least 32 channels of every head
 
 Positive = Annotated[int, Field(gt=0)]
+# Far above any use; what is above cannot be built, and torch says so in a traceback.
+Width = Annotated[int, Field(gt=0, le=2**14)]
+Depth = Annotated[int, Field(gt=0, le=256)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -43,21 +46,21 @@ class Section(BaseModel):
 
 
 class OobleckEncoder(Section):
-    in_channels: Positive
-    channels: Positive = 128
-    c_mults: tuple[Positive, ...]
-    strides: tuple[Positive, ...]
-    latent_dim: Positive
+    in_channels: Width
+    channels: Width = 128
+    c_mults: tuple[Width, ...]
+    strides: tuple[Width, ...]
+    latent_dim: Width
     use_snake: bool = False
     antialias_activation: bool = False
 
 
 class OobleckDecoder(Section):
-    out_channels: Positive
-    channels: Positive = 128
-    c_mults: tuple[Positive, ...]
-    strides: tuple[Positive, ...]
-    latent_dim: Positive
+    out_channels: Width
+    channels: Width = 128
+    c_mults: tuple[Width, ...]
+    strides: tuple[Width, ...]
+    latent_dim: Width
     use_snake: bool = False
     antialias_activation: bool = False
     use_nearest_upsample: bool = False
@@ -83,16 +86,16 @@ class AutoencoderConfig(Section):
     encoder: EncoderSection
     decoder: DecoderSection
     bottleneck: BottleneckSection
-    latent_dim: Positive
-    downsampling_ratio: Positive
-    io_channels: Positive
+    latent_dim: Width
+    downsampling_ratio: Width
+    io_channels: Width
 
 
 class MDCTConfig(Section):
     """The weight-free pretransform; ``band_std`` is measured by scripts/measure_band_std.py."""
 
-    hop: Positive
-    channels: Positive
+    hop: Width
+    channels: Width
     power: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Companding: a coefficient x becomes sign(x) |x|^power."""
     band_hz: tuple[float, ...] = (0.0,)
@@ -142,8 +145,8 @@ PretransformSection = Annotated[
 class T5Config(Section):
     t5_model_name: str
     """Any T5 id of the hub, or a local folder."""
-    max_length: Positive = 128
-    dim: Positive = 768
+    max_length: Width = 128
+    dim: Width = 768
     """Width of that T5's output (stable-audio-tools reads it off the name)."""
 
 
@@ -166,18 +169,18 @@ class NumberSection(Section):
 
 class ConditioningSection(Section):
     configs: tuple[Annotated[T5Section | NumberSection, Field(discriminator="type")], ...]
-    cond_dim: Positive
+    cond_dim: Width
 
 
 class DiTConfig(Section):
-    io_channels: Positive
-    input_concat_dim: Positive
-    embed_dim: Positive
-    depth: Positive
-    num_heads: Positive
-    cond_token_dim: Positive
+    io_channels: Width
+    input_concat_dim: Width
+    embed_dim: Width
+    depth: Depth
+    num_heads: Width
+    cond_token_dim: Width
     global_cond_dim: Annotated[int, Field(ge=0)]
-    prepend_cond_dim: Positive
+    prepend_cond_dim: Width
     project_cond_tokens: bool = False
     project_global_cond: bool = True
     transformer_type: Literal["continuous_transformer"] = "continuous_transformer"
@@ -201,7 +204,7 @@ class DiffusionSection(Section):
     Stable Audio Open's does."""
     null_lr_value: float = 0.0
     """Ours: every element of an absent LR latent (0 for the VAE; outside the data for MDCT)."""
-    level_width: Positive | None = None
+    level_width: Width | None = None
     """Ours: width of `level.LevelPredictor`; null: noise and data are measured against what
     `Pretransform.level` measures."""
 
@@ -210,7 +213,7 @@ class ModelSection(Section):
     pretransform: PretransformSection
     conditioning: ConditioningSection
     diffusion: DiffusionSection
-    io_channels: Positive
+    io_channels: Width
 
 
 # --- training and sampling ----------------------------------------------------------------------

@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from saga_sr.audio_files import PackedNames
+from saga_sr.audio_files import PackedNames, with_retries
 from saga_sr.config import ModelConfig, Positive, Section
 from saga_sr.dataset import Item
 from saga_sr.errors import UserError, first_line
@@ -332,6 +332,14 @@ class LatentFolder:
         shard, row = divmod(segment, self.manifest.shard_segments)
         path = shard_path(self.root, self.number, shard)
         try:
+            return with_retries(path, lambda: self._read_once(path, row, variant))
+        except UserError as error:
+            raise UserError(
+                f"{error}; delete it and run the same saga_sr.pre_encode command again"
+            ) from error
+
+    def _read_once(self, path: Path, row: int, variant: int) -> tuple[Tensor, dict[str, Any]]:
+        try:
             with safe_open(path, "pt") as stored:
                 if (stored.metadata() or {}).get("manifest") != self.manifest.id:
                     raise ValueError("it belongs to another set of latents")
@@ -344,10 +352,7 @@ class LatentFolder:
                     values[name] = float(stored.get_slice(name)[row, variant])
             self._check_latents(hr, values["lr_latent"])
         except Exception as error:  # whatever damaged bytes provoke in safetensors
-            raise UserError(
-                f"{path}: missing or damaged ({first_line(error)}); delete it and run the same "
-                "saga_sr.pre_encode command again"
-            ) from error
+            raise OSError(first_line(error)) from error
         return hr, values
 
     def _check_latents(self, *latents: Tensor) -> None:

@@ -85,12 +85,15 @@ def solve(model: SAGASRModel, clips: Clips, sampling: SamplingSection) -> tuple[
     return torch.cat(parts), len(solver_plan(sampling)) * branches
 
 
-def rows(model: SAGASRModel, evaluations: list[int]) -> Iterator[tuple[str, str, SamplingSection]]:
-    for schedule, emulation in SCHEDULES.items():
-        for solver, per_step in PER_STEP.items():
-            for steps in sorted({n // per_step for n in evaluations if n >= per_step}):
+def rows(
+    model: SAGASRModel, flags: argparse.Namespace
+) -> Iterator[tuple[str, str, SamplingSection]]:
+    for schedule in flags.schedules:
+        for solver in flags.solvers:
+            per_step = PER_STEP[solver]
+            for steps in sorted({n // per_step for n in flags.evaluations if n >= per_step}):
                 update = {"solver": solver, "num_steps": steps}
-                update["emulate_linear_steps"] = round(emulation * steps)
+                update["emulate_linear_steps"] = round(SCHEDULES[schedule] * steps)
                 yield solver, schedule, model.config.sampling.model_copy(update=update)
 
 
@@ -103,6 +106,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8, help="of each folder")
     parser.add_argument("--cutoff_hz", type=float, default=4000.0)
     parser.add_argument("--evaluations", type=int, nargs="+", default=[4, 8, 16, 32, 64, 100, 300])
+    parser.add_argument("--solvers", nargs="+", choices=PER_STEP, default=list(PER_STEP))
+    parser.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=list(SCHEDULES))
     flags = parser.parse_args()
     model = SAGASRModel.from_pretrained(flags.model)
     clips = Clips(model, flags.audio_dir, flags.clips, flags.cutoff_hz)
@@ -113,7 +118,7 @@ def main() -> None:
     print("| solver | schedule | NFE | LSD | band error (dB) | distance (dB) |")
     print("|---|---|---|---|---|---|")
     print("| unprocessed | | 0 | {:.3f} | {:.2f} | |".format(*clips.quality(clips.lr_audio)))
-    for solver, schedule, sampling in rows(model, flags.evaluations):
+    for solver, schedule, sampling in rows(model, flags):
         generated, nfe = solve(model, clips, sampling)
         distance = (generated - reference).square().mean() / reference.square().mean()
         quality = "{:.3f} | {:.2f}".format(*clips.quality(generated))

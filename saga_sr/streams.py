@@ -76,7 +76,7 @@ class FileSource:
     def __init__(self, path: Path) -> None:
         header = read_header(path)
         if header.problem:
-            raise UserError(f"{path}: {header.problem}")
+            raise UserError(f"{path}: it cannot be read as audio: {header.problem}")
         self.name, self._path = str(path), path
         self.sample_rate, self.channels, self.frames = (
             header.sample_rate,

@@ -744,6 +744,24 @@ def build_loggers(options: argparse.Namespace, first_step: int) -> list[Logger]:
     return loggers
 
 
+class StepBar(TQDMProgressBar):
+    """Lightning's bar, which after a resume knows neither where the run begins nor its end."""
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        super().on_train_start()
+        self._count_from(trainer)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        super().on_train_epoch_start(trainer)
+        self._count_from(trainer)
+
+    def _count_from(self, trainer: L.Trainer) -> None:
+        bar, accumulated = self.train_progress_bar, trainer.accumulate_grad_batches
+        bar.set_description("Training")
+        bar.total = trainer.max_steps * accumulated
+        bar.n = bar.initial = trainer.global_step * accumulated
+
+
 def build_trainer(
     options: argparse.Namespace, config: ModelConfig, validated: bool, first_step: int
 ) -> L.Trainer:
@@ -751,7 +769,7 @@ def build_trainer(
     newest = run_folder.NewestCheckpoints(
         folder, options.checkpoint_every_n_steps, options.keep_checkpoints
     )
-    callbacks: list[Callback] = [newest, TQDMProgressBar(refresh_rate=1)]
+    callbacks: list[Callback] = [newest, StepBar(refresh_rate=1)]
     if options.val_dir and options.val_num_clips:
         callbacks.append(
             ModelCheckpoint(

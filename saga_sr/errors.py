@@ -1,11 +1,13 @@
 """How a user's mistake ends: one clear message on stderr, exit code 2, no traceback."""
 
+import errno
 import sys
 from collections.abc import Callable, Iterable
 
 EXIT_OK = 0
 EXIT_PARTIAL = 1  # some files of a batch failed, the others are done
 EXIT_USER_ERROR = 2
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
@@ -26,12 +28,23 @@ def first_line(error: BaseException) -> str:
 
 
 def run_cli(main: Callable[[], int | None]) -> int:
-    """Run ``main``; print a `UserError` as ``error: ...`` and return the exit code."""
+    """Run ``main``; print a `UserError`, or that the disk is full, as ``error: ...`` and return the
+    exit code."""
     try:
         return main() or EXIT_OK
     except UserError as error:
         print(f"error: {_own_words(error)}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(f"error: {disk_full(error)}, then start the same command again", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def disk_full(error: OSError) -> str:
+    """What to do about an error of `DISK_FULL`."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}: make room on the disk"
 
 
 def _own_words(error: UserError) -> str:

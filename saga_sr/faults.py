@@ -5,7 +5,6 @@ its sentence here; what is not known stays an error with its traceback. Nothing 
 them: checkpoints appear whole or not at all, and ``--checkpoint last`` goes on.
 """
 
-import errno
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saga_sr.errors import UserError, first_line
+from saga_sr.errors import DISK_FULL, UserError, disk_full, first_line
 
 GO_ON = "Then go on with --checkpoint last"
 DATA_TIMEOUT_S = 600.0  # a worker that has answered nothing for so long sits on a hung disk
@@ -51,13 +50,18 @@ def explanation(error: BaseException) -> str | None:
             "--activation_checkpointing, --optimizer adamw8bit and --ema_on_cpu need less "
             f"(docs/multi_gpu.md has the numbers). {GO_ON}\n{text}"
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}: make room on the disk. {GO_ON}"
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return f"{disk_full(error)}. {GO_ON}"
     if "DataLoader timed out" in text:
         return (
             f"no batch came from the data workers for {DATA_TIMEOUT_S:g} s: the disk of "
             f"--train_dir hangs, or is far too slow for --num_workers. {GO_ON}"
+        )
+    if "Bus error" in text:
+        return (
+            f"a data worker died ({text}). Either the shared memory (/dev/shm) is full: try fewer "
+            "--num_workers; or a file of prepared latents was cut short while it was in use: run "
+            f"the same saga_sr.pre_encode command again. {GO_ON}"
         )
     if "DataLoader worker" in text:
         return (

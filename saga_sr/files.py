@@ -1,10 +1,12 @@
 """Files on disk appear whole or not at all."""
 
+import errno
 import glob
 import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from saga_sr.errors import UserError
 _UMASK = os.umask(0o022)  # the only way to read it is to set it
 os.umask(_UMASK)
 _TOKEN_BYTES = 4
+_FULL_BYTES = 1 << 20
 
 
 @contextmanager
@@ -26,6 +29,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
     Raises:
         UserError: the folder cannot be made or written.
+        OSError: with ENOSPC where the disk is full, also where the writer's own error hides that.
     """
     path = Path(path)
     # Random, not the process id: containers that share a disk have equal ids.
@@ -39,8 +43,16 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_UMASK)  # some writers make files that only the owner can read
         _flush_to_disk(temporary)
         os.replace(temporary, path)
+    except RuntimeError as error:  # torch's and libsndfile's writers say nothing of the disk
+        if not _is_full(path.parent):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_full(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < _FULL_BYTES
 
 
 def remove_leftovers(path: Path) -> None:

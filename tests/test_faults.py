@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from tiny_runs import flags, make_corpus
 
 from saga_sr import faults
 from saga_sr.errors import UserError, run_cli
+from saga_sr.files import atomic_path
 from saga_sr.run_folder import find_checkpoint, is_whole, read_checkpoint, read_metrics
 
 
@@ -161,6 +163,28 @@ def test_full_disk_stops_with_the_last_good_checkpoint(
     assert "cannot be written" in message
     assert _checkpoints(corpus / "run") == ["step=00000001.ckpt", "step=00000002.ckpt"]
     assert all(is_whole(path) for path in (corpus / "run/checkpoints").iterdir())
+
+
+def test_full_disk_is_named_where_the_writer_hides_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """libsndfile and torch say "System error" or "file write failed"."""
+    path = tmp_path / "sound.wav"
+
+    def write() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError("System error.")
+
+    with pytest.raises(RuntimeError, match="System error"):
+        write()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=0))
+    assert run_cli(write) == 2
+    message = capsys.readouterr().err
+    assert str(path) in message
+    assert "make room on the disk" in message
+    assert not list(tmp_path.iterdir())
 
 
 def _vanish(file: Path) -> None:

@@ -22,10 +22,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[_name] = "1"  # before numpy and torch: clips per second and core
+if __name__ == "__main__":
+    for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[_name] = "1"  # before numpy and torch: clips per second and core
 
-# ruff: noqa: E402
 import librosa
 import numpy as np
 import soundfile
@@ -46,21 +46,25 @@ def make_music(duration_s: float, rng: np.random.Generator) -> np.ndarray:
     """Stereo [T, 2] with harmonics, onsets and noise: codecs work as hard as on music."""
     length = round(duration_s * RATE)
     audio = 0.01 * rng.standard_normal((length, 2))
-    note_s = np.arange(RATE // 2) / RATE
+    note_s, harmonics = np.arange(RATE // 2) / RATE, np.arange(1, 20)[:, None]
+    notes = [
+        np.sum(np.sin(2 * np.pi * pitch_hz * harmonics * note_s) / harmonics, axis=0)
+        * np.exp(-8 * note_s)
+        for pitch_hz in 110 * 2 ** (np.arange(36) / 12)
+    ]
     for start in range(0, length - len(note_s), RATE // 8):
-        pitch_hz = 110 * 2 ** (rng.integers(36) / 12)
-        harmonics = np.arange(1, 20)[:, None]
-        note = np.sum(np.sin(2 * np.pi * pitch_hz * harmonics * note_s) / harmonics, axis=0)
-        note *= np.exp(-8 * note_s) * rng.uniform(0.02, 0.1)
+        note = notes[rng.integers(36)] * rng.uniform(0.02, 0.1)
         audio[start : start + len(note)] += note[:, None] * rng.uniform(0.5, 1.0, 2)
     return np.clip(audio, -1, 1)
 
 
-def straightforward_item(path: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def straightforward_item(
+    path: Path, rng: np.random.Generator, sample_size: int = SAMPLE_SIZE
+) -> tuple[np.ndarray, np.ndarray]:
     """Decode everything, crop, roll-off, forward-backward low-pass."""
     audio, _ = soundfile.read(path, dtype="float32", always_2d=True)
-    start = rng.integers(len(audio) - SAMPLE_SIZE + 1)
-    hr = np.ascontiguousarray(audio[start : start + SAMPLE_SIZE].T)
+    start = rng.integers(len(audio) - sample_size + 1)
+    hr = np.ascontiguousarray(audio[start : start + sample_size].T)
     rolloff_hz = _librosa_rolloff(hr)
     cutoff_hz = max(2000.0, min(rng.uniform(2000, 16000), 0.94 * rolloff_hz))
     order = int(rng.integers(2, 11))

@@ -1,11 +1,11 @@
-# make install | lint | test | demo | clean. Needs Python 3.11, 3.12 or 3.13:
+# make install | lint | test | demo | benchmarks | clean. Needs Python 3.11, 3.12 or 3.13:
 #   make test PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install lint test demo clean
+.PHONY: install lint test demo benchmarks clean
 
 install: $(INSTALLED)
 
@@ -28,6 +28,18 @@ test: lint
 
 demo: install
 	$(BIN)/python scripts/demo.py
+
+# All that a CPU does in about ten minutes; docs/benchmarks.md says what the figures mean.
+benchmarks: export OMP_NUM_THREADS := 1
+benchmarks: install
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/data_loading.py
+	$(BIN)/python benchmarks/training_step.py --batch_size 2 --repeats 1
+	$(BIN)/python benchmarks/training_step.py --batch_size 2 --repeats 1 --bf16
+	$(BIN)/python benchmarks/sampling.py --repeats 5
+	$(BIN)/python benchmarks/latent_set.py
+	$(BIN)/python benchmarks/text_path.py
+	$(BIN)/python benchmarks/metric_pitfalls.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,7 +1,7 @@
 """Paired latents: how long a set of any size takes to open, what a draw costs, bytes per hour.
 
-    python benchmarks/latent_set.py                          # 1,000 and 1,000,000 segments
-    python benchmarks/latent_set.py --audio_dir corpus/val   # and a real set's size on disk
+    python benchmarks/latent_set.py                                     # a thousand and a million
+    python benchmarks/latent_set.py --segments --audio_dir corpus/val   # a real set's size on disk
 
 The synthetic sets have the shapes of the model config, four low-passes a segment and 256 segments a
 shard, as `saga_sr.pre_encode` writes them. Their latents are holes in sparse files, so that a set
@@ -218,7 +218,8 @@ def main() -> None:
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
           f"{options.model_config.name}\n")  # fmt: skip
-    report_opening(options.segments, options.model_config)
+    if options.segments:
+        report_opening(options.segments, options.model_config)
     if options.audio_dir:
         report_size(options.audio_dir, options.model_config, options.variants)
 

@@ -73,6 +73,14 @@ def test_apply_lowpass_batch_of_filters_equals_one_by_one() -> None:
         assert _error_db(batched[item].numpy(), alone.numpy()) < -90
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_apply_lowpass_on_a_gpu_equals_the_cpu() -> None:
+    audio = _noise(len(FAMILIES), 2, 100_000)
+    lowpasses = [Lowpass(family, 10, 2000.0 + 3000 * i) for i, family in enumerate(FAMILIES)]
+    on_cpu = apply_lowpass(audio, RATE, lowpasses).numpy()
+    assert _error_db(apply_lowpass(audio.cuda(), RATE, lowpasses).cpu().numpy(), on_cpu) < -60
+
+
 def test_apply_lowpass_channels_are_treated_alike() -> None:
     mono = _noise(1, 5000)
     filtered = apply_lowpass(mono.expand(2, -1), RATE, field_lowpass(4000.0))

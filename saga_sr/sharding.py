@@ -23,13 +23,18 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 
+# What reaches weights of a `SAGASRModel` that belong to no layer, and is called from outside.
+FORWARD_METHODS = ("velocity", "noise_level", "level_loss", "expected_rolloff_hz")
+
+
 def shard(model: Any, mesh: DeviceMesh) -> None:
     """Shard a `SAGASRModel` in place, but for its frozen pretransform."""
     for layer in model.dit.transformer.layers:
         fully_shard(layer, mesh=mesh)
     frozen = set(model.pretransform.parameters())
     fully_shard(model, mesh=mesh, reshard_after_forward=True, ignored_params=frozen)
-    register_fsdp_forward_method(model, "velocity")
+    for method in FORWARD_METHODS:
+        register_fsdp_forward_method(model, method)
 
 
 def is_sharded(model: nn.Module) -> bool:

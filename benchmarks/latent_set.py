@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -115,7 +114,9 @@ def write_sparse_shard(path: Path, manifest: Manifest, segments: int) -> None:
 
 
 def resident_bytes() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Memory of this process that is in use now (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def open_and_draw(root: Path, config: ModelConfig) -> dict[str, float]:

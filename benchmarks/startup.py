@@ -61,13 +61,15 @@ def seconds_to_first_step(train_dir: Path, config: Path) -> Seconds:
             ]  # fmt: skip
             began, used = time.perf_counter(), processor_s()
             process = subprocess.Popen(
-                command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                start_new_session=True,
+                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                start_new_session=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
-            assert process.stderr is not None
-            shown = "-"
-            while shown and "loss" not in shown:
-                shown = process.stderr.read(64)
+            assert process.stdout is not None
+            shown = b""
+            while b"train/loss" not in shown:
+                if not (more := os.read(process.stdout.fileno(), 4096)):
+                    raise SystemExit(f"the training ended early:\n{shown.decode()}")
+                shown += more
             took = time.perf_counter() - began
             os.killpg(process.pid, signal.SIGKILL)  # with its workers
             process.communicate()
@@ -86,6 +88,7 @@ def make_audio(folder: Path) -> Path:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--train_dir", type=Path, help="audio; default: made for the purpose")
+    parser.add_argument("--first_step_only", action="store_true")
     parser.add_argument("--model_config", type=Path, default=Path("saga_model_config_demo.json"))
     return parser
 
@@ -99,7 +102,7 @@ def main() -> None:
         print(f"| {name} | {took[0]:.2f} | {took[1]:.2f} |", flush=True)
 
     row("`python -c 'import torch'` (baseline)", seconds("-c", "import torch"))
-    for command in COMMANDS:
+    for command in () if options.first_step_only else COMMANDS:
         row(f"`python {' '.join(command)} --help`", seconds(*command, "--help"))
     with tempfile.TemporaryDirectory() as folder:
         train_dir = options.train_dir or make_audio(Path(folder))

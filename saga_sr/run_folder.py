@@ -265,7 +265,7 @@ def is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # whatever damaged bytes provoke in zipfile: most of it is no BadZipFile
         return False
 
 

@@ -11,6 +11,7 @@ from tiny_models import ROOT, shipped
 
 from saga_sr.config import parse_model_config
 from saga_sr.errors import UserError
+from saga_sr.run_folder import is_whole
 
 sys.path.append(str(ROOT / "benchmarks"))
 import fuzz
@@ -21,6 +22,12 @@ FINDINGS = Path(__file__).parent / "findings"
 @pytest.mark.parametrize(("name", "outcome"), [("length_goes_negative.mp3", "named unusable")])
 def test_audio_that_was_a_finding_is_named(name: str, outcome: str, tmp_path: Path) -> None:
     assert fuzz.audio_kind(tmp_path).read(FINDINGS / name) == outcome
+
+
+@pytest.mark.parametrize("name", ["zip_version.ckpt", "zip_name.ckpt", "zip_flag.ckpt"])
+def test_checkpoint_that_was_a_finding_is_not_whole(name: str) -> None:
+    """Python's zipfile answers with NotImplementedError and UnicodeDecodeError."""
+    assert not is_whole(FINDINGS / name)
 
 
 @pytest.mark.parametrize(

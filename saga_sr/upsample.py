@@ -99,7 +99,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 import numpy as np
 import torch
@@ -130,6 +130,7 @@ if TYPE_CHECKING:
     from saga_sr.captions import Captioner
 
 _AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+_BAR = "{l_bar}{bar}| {elapsed}<{remaining}"
 _DEFAULT_BATCH = {"cpu": 4, "mps": 4, "cuda": 16}
 
 Audio = TypeVar("Audio", Tensor, np.ndarray)
@@ -332,6 +333,13 @@ def model_fingerprint(model: SAGASRModel) -> str:
     return digest.hexdigest()[:16]
 
 
+def _say(text: str, file: TextIO | None = None) -> None:
+    """Print above the progress bars, at once: a pipe is to show it when it happens."""
+    file = file or sys.stdout
+    with tqdm.external_write_mode(file):
+        print(text, file=file, flush=True)
+
+
 @dataclass
 class _Run:
     """One command: the model, the options, and what came of each file."""
@@ -350,7 +358,7 @@ class _Run:
             self.done += 1
         except (UserError, OSError, torch.OutOfMemoryError) as error:
             self.failed += 1
-            print(f"error: {_message(job, error)}", file=sys.stderr)
+            _say(f"error: {_message(job, error)}", sys.stderr)
 
     def _do_candidates(self, job: Job) -> None:
         outputs = _candidate_outputs(job.output, self.options.seed, self.flags.num_candidates)
@@ -358,7 +366,7 @@ class _Run:
         missing = [(seed, path) for seed, path in outputs if not self._is_done(path, key, seed)]
         for seed, path in outputs:
             if (seed, path) not in missing:
-                print(f"{path}: done before", flush=True)
+                _say(f"{path}: done before")
             elif path.exists() and (path.samefile(job.input) or not self.flags.overwrite):
                 hint = "it is the input" if path.samefile(job.input) else "--overwrite replaces it"
                 raise UserError(f"{path}: exists already ({hint})")
@@ -366,7 +374,7 @@ class _Run:
             return
         source = FileSource(job.input)
         bandwidth = measure_bandwidth(source, self.model.config.sample_rate)
-        print(describe(source, bandwidth, self.options), flush=True)
+        _say(describe(source, bandwidth, self.options))
         for seed, path in missing:
             remove_leftovers(path)
             report = self._write(path, source, bandwidth, replace(self.options, seed=seed))
@@ -395,7 +403,7 @@ class _Run:
         rate, encoding = self.model.config.sample_rate, _encoding(path, self.flags.bits)
         frames = round(source.frames * rate / source.sample_rate)
         start = time.perf_counter()
-        with tqdm(desc=path.name, unit="segment step", disable=None, leave=False) as bar:
+        with tqdm(desc=path.name, delay=1, disable=None, leave=False, bar_format=_BAR) as bar:
 
             def progress(now: int, total: int) -> None:
                 bar.total = total
@@ -404,7 +412,7 @@ class _Run:
             pieces = restored(self.model, source, options, bandwidth, progress)
             written = write_audio(path, pieces, rate, source.channels, frames, encoding)
         seconds = time.perf_counter() - start
-        print(_describe_result(path, written, encoding, rate, seconds), flush=True)
+        _say(_describe_result(path, written, encoding, rate, seconds))
         return {
             "rolloff_hz": round(bandwidth.rolloff_hz, 1),
             "band_end_hz": round(bandwidth.end_hz, 1),
@@ -515,7 +523,7 @@ def main(flags: argparse.Namespace) -> int:
         for job in _with_count(jobs):
             run.do(job)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        _say("stopped; the same command goes on from here", sys.stderr)
         return 128 + signal.SIGINT
     if run.failed and len(jobs) > 1:
         print(f"{run.done} of {len(jobs)} files done, {run.failed} failed", file=sys.stderr)

@@ -72,7 +72,7 @@ def test_a_sample_that_is_no_number_is_an_error_that_says_where(tmp_path, value)
 @pytest.mark.parametrize("content", [b"", b"no audio", b"RIFF"])
 def test_a_file_that_is_no_audio_is_an_error_that_names_it(tmp_path, content):
     (tmp_path / "x.wav").write_bytes(content)
-    with pytest.raises(UserError, match=r"x\.wav"):
+    with pytest.raises(UserError, match=r"x\.wav: it cannot be read as audio: "):
         FileSource(tmp_path / "x.wav")
 
 

@@ -1,3 +1,4 @@
+import io
 import json
 import signal as signals
 import subprocess
@@ -262,6 +263,26 @@ def test_bandwidth_is_reported_and_recorded(tmp_path, command):
     record = json.loads((tmp_path / "out" / JOURNAL).read_text(encoding="utf-8"))
     assert record["band_end_hz"] == pytest.approx(0.2 * RATE, rel=0.05)
     assert record["output"] == "a.wav"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_no_message_shares_its_line_with_a_bar(tmp_path, command, monkeypatch):
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", _dull(4000), RATE)
+    (tmp_path / "c.wav").write_bytes(b"no audio")
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    command(tmp_path, "--output", tmp_path / "out")
+    lines = [line.split("\r")[-1].strip() for line in terminal.getvalue().split("\n")]
+    assert any("files: 100%" in line for line in lines)
+    messages = [line for line in lines if " Hz, " in line or "-> " in line or "error" in line]
+    assert len(messages) == 5
+    assert all(m.startswith((str(tmp_path), "->", "error: ")) for m in messages), messages
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,11 @@ def _inputs(
     return x_t, torch.rand(size, generator=generator), cond
 
 
+def _rounding(like: torch.Tensor) -> dict[str, float]:
+    """Tolerances of float32 sums in another order, beside the largest value."""
+    return {"atol": 1e-5 * float(like.abs().max()), "rtol": 1e-3}
+
+
 @pytest.mark.parametrize("raw", [tiny_vae(), F2_VAE], ids=["F0", "F2"])
 def test_velocity_equals_the_forward_of_stable_audio_tools(raw: dict[str, Any]) -> None:
     """The same DiT, called through its own 19-argument forward, as an independent oracle."""
@@ -98,7 +103,7 @@ def test_preconditioned_velocity_is_skip_plus_scaled_answer() -> None:
     level = model.noise_level(cond)  # velocity is homogeneous in it
     expected = c_skip * x_t + c_out * plain.velocity(c_in * x_t, t, cond)
     assert (level - level.mean()).abs().max() > 0
-    torch.testing.assert_close(model.velocity(x_t, t, cond), expected)
+    torch.testing.assert_close(model.velocity(x_t, t, cond), expected, **_rounding(expected))
 
 
 def test_items_of_a_batch_do_not_see_each_other() -> None:
@@ -108,7 +113,7 @@ def test_items_of_a_batch_do_not_see_each_other() -> None:
     alone = torch.cat(
         [model.velocity(x_t[i : i + 1], t[i : i + 1], cond[i : i + 1]) for i in (0, 1, 2)]
     )
-    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(together, alone, **_rounding(alone))
 
 
 @pytest.mark.parametrize("raw", [F2_VAE, F2_LEVELLESS], ids=["VAE", "MDCT"])

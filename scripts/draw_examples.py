@@ -39,6 +39,7 @@ def main() -> None:
 
     import soundfile as sf
     import torch
+    from PIL import Image
 
     from saga_sr.baselines import spectral_band_replication
     from saga_sr.lowfreq import low_frequency_replace
@@ -81,8 +82,10 @@ def main() -> None:
             panels[f"{name} (LSD {distance.item():.2f}, {error_db.item():.1f} dB)"] = audio
         panels["truth"] = truth
         name = f"{path.stem}-{cutoff_hz / 1000:g}kHz"
-        comparison_figure(panels, rate, cutoff_hz, options.output / f"{name}.png")
-        print(options.output / f"{name}.png")
+        picture = options.output / f"{name}.png"
+        comparison_figure(panels, rate, cutoff_hz, picture)
+        Image.open(picture).convert("RGB").quantize(64).save(picture, optimize=True)  # a third
+        print(picture)
         if options.write_audio:
             for label, audio in (("input", lr_audio), ("restored", restored), ("truth", truth)):
                 sf.write(options.output / f"{name}-{label}.wav", audio.T.numpy(), rate, "FLOAT")

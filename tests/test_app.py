@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -383,16 +382,14 @@ def test_restoring_without_a_file_is_refused(studio: Studio) -> None:
         studio.restore(studio.visit("a"), "tiny", UpsampleOptions())
 
 
-# Once in three full runs a closed page left its temporary file for more than 30 s; not understood.
-SELDOM_LATE = pytest.mark.xfail(strict=False, reason="the file of a closed page seldom stays")
-
-
-@pytest.mark.parametrize("how", ["stop", "leave", pytest.param("abandon", marks=SELDOM_LATE)])
+@pytest.mark.parametrize("how", ["stop", "leave", "abandon"])
 def test_restoration_that_is_stopped_leaves_no_file(studio: Studio, how: str) -> None:
+    """When its thread has ended, which on a busy machine is minutes after it was told to."""
+    threads = set(threading.enumerate())
     visit = studio.visit("a")
     finished(studio.load(visit, uploaded(studio, frames=16_000)))
     before = [] if how == "leave" else files_below(studio.root)
-    steps = iter(studio.restore(visit, "tiny", UpsampleOptions(num_steps=100)))
+    steps = iter(studio.restore(visit, "tiny", UpsampleOptions(num_steps=1000)))
     next(steps)
     if how == "abandon":
         steps.close()  # what Gradio does when a page is gone
@@ -400,9 +397,8 @@ def test_restoration_that_is_stopped_leaves_no_file(studio: Studio, how: str) ->
         visit.stop.set() if how == "stop" else studio.leave("a")
         with pytest.raises(StoppedError):
             list(steps)
-    deadline = time.monotonic() + 30
-    while files_below(studio.root) != before and time.monotonic() < deadline:
-        time.sleep(0.05)
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(300)
     assert files_below(studio.root) == before
     assert visit.folder.exists() == (how != "leave")
 

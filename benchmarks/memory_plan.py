@@ -1,0 +1,130 @@
+"""What training needs of a GPU's memory, counted without one.
+
+    python benchmarks/memory_plan.py                                    # the full model, F2
+    python benchmarks/memory_plan.py --model_config saga_model_config_small.json --batch_size 8
+
+Weights, gradients, the optimiser's moments and averages are counted from the parameters' shapes;
+activations by torch's memory tracker over one real forward and backward pass of fake tensors, which
+have shapes and no storage, with bfloat16 autocast on the CPU's operators. Not counted are the CUDA
+context (0.5 to 1 GiB), the allocator's fragmentation and NCCL's buffers. Nothing here was measured
+on a GPU.
+"""
+
+# ruff: noqa: E402  (the path comes first)
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+
+from saga_sr.config import ModelConfig, load_model_config
+from saga_sr.flow import target_velocity
+from saga_sr.model import Conditioning, SAGASRModel
+
+GIB = 2**30
+BITSANDBYTES_MIN_SIZE = 4096  # smaller tensors keep moments of 4 bytes
+BITSANDBYTES_BLOCK = 256  # elements that share two scales of 4 bytes
+
+
+def moments_bytes(model: SAGASRModel, eight_bit: bool) -> int:
+    """Adam's two moments of everything that is trained."""
+    total = 0
+    for _, parameter in model.trainable():
+        size = parameter.numel()
+        if eight_bit and size >= BITSANDBYTES_MIN_SIZE:
+            total += 2 * size + 8 * -(-size // BITSANDBYTES_BLOCK)
+        else:
+            total += 8 * size
+    return total
+
+
+def peak_bytes(tracker: MemTracker) -> int:
+    """The tracker's peak over everything but what it was told to exist before."""
+    snapshot = next(iter(tracker.get_tracker_snapshot("peak").values()))
+    return sum(
+        size for kind, size in snapshot.items() if getattr(kind, "name", "") in ("ACT", "TEMP")
+    )
+
+
+def step_bytes(config: ModelConfig, batch_size: int, checkpointing: bool) -> int:
+    """Activations and bf16 copies of the weights at the peak of a training step."""
+    with FakeTensorMode():
+        model = SAGASRModel(config).train()
+        model.activation_checkpointing = checkpointing
+        model.requires_grad_(True)  # the tracker cannot do with frozen parts of a trained module
+        for parameter in model.parameters():  # as in all micro-batches but the first
+            parameter.grad = torch.zeros_like(parameter)
+        shape = (batch_size, config.latent_dim, config.latent_length)
+        x, lr = torch.randn(shape), torch.randn(shape)
+        rolloff_hz = torch.rand(batch_size, 2) * 1e4 if config.stage.rolloff else None
+        tracker = MemTracker()
+        tracker.track_external(model)
+        with tracker:
+            with torch.autocast("cpu", torch.bfloat16):
+                velocity = model.velocity(
+                    x, torch.rand(batch_size), Conditioning(lr, None, rolloff_hz)
+                )
+                loss = (velocity.float() - target_velocity(x, lr)).square().mean()
+            loss.backward()
+    return peak_bytes(tracker)
+
+
+def codec_bytes(config: ModelConfig, decode: bool) -> int:
+    """The frozen autoencoder's activations for one clip, in bfloat16 autocast."""
+    with FakeTensorMode(), torch.no_grad():
+        model = SAGASRModel(config).eval().requires_grad_(True)  # see `step_bytes`
+        tracker = MemTracker()
+        tracker.track_external(model)
+        with tracker, torch.autocast("cpu", torch.bfloat16):
+            if decode:
+                model.decode(torch.randn(1, config.latent_dim, config.latent_length))
+            else:
+                model.encode(torch.randn(1, config.audio_channels, config.sample_size))
+    return peak_bytes(tracker)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--model_config", type=Path, default=ROOT / "saga_model_config.json")
+    parser.add_argument("--batch_size", type=int, default=8, help="per process and micro-batch")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    config = load_model_config(options.model_config)
+    config = config.replacing("model.diffusion.compute_rolloff", True)
+    with torch.device("meta"):
+        model = SAGASRModel(config)
+    trained = sum(p.numel() for _, p in model.trainable())
+    frozen = sum(p.numel() for p in model.parameters()) - trained
+    print(f"{options.model_config.name}: {trained:,} trained and {frozen:,} frozen parameters")
+    size = options.batch_size
+    weights, gradients, averages = 4 * (trained + frozen), 4 * trained, 4 * trained
+    steps = {on: step_bytes(config, size, on) for on in (False, True)}
+    print(f"GiB, batch {size}, {config.sample_size} samples a clip, bfloat16 autocast")
+    print("checkpointing optimizer  averages | weights  grads moments averages activations   total")
+    for checkpointing, eight_bit, on_cpu in (
+        (False, False, False), (True, False, False), (False, True, False), (False, True, True),
+        (True, True, True),
+    ):  # fmt: skip
+        moments = moments_bytes(model, eight_bit)
+        parts = (weights, gradients, moments, 0 if on_cpu else averages, steps[checkpointing])
+        print(
+            f"{'yes' if checkpointing else 'no':13s} {'adamw8bit' if eight_bit else 'adamw':10s} "
+            f"{'CPU' if on_cpu else 'GPU':8s} | " + "".join(f"{b / GIB:8.2f}" for b in parts)
+            + f"{sum(parts) / GIB:12.2f}"
+        )  # fmt: skip
+    encoding, decoding = (codec_bytes(config, decode) / GIB for decode in (False, True))
+    print(
+        f"the autoencoder needs {encoding:.2f} to encode a clip (two for a pair) and {decoding:.2f}"
+    )
+    print("one, for each clip of a batch at once; not while the DiT trains")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -3,8 +3,8 @@
     python benchmarks/precision.py --train_dir corpus/train --val_dir corpus/val --max_steps 60
 
 The same draws, the same initial weights, the demo model, on the CPU. Printed are the mean loss of
-the last ten steps and the last validation of each run, and their relative differences. There is
-nothing to expect but rounding: weights, averages and moments are float32 in both.
+the last ten steps and the last validation of each run, and their relative differences. Weights,
+averages and moments are float32 in both.
 """
 
 # ruff: noqa: E402  (the path comes first)

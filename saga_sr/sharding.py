@@ -22,7 +22,6 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-
 # What reaches weights of a `SAGASRModel` that belong to no layer, and is called from outside.
 FORWARD_METHODS = ("velocity", "noise_level", "level_loss", "expected_rolloff_hz")
 

@@ -8,9 +8,11 @@ and says, for every frame and band, the level that the HR latent will probably h
     LR latent --> log level of bands --> convolutions over time --> log level of the HR latent
     roll-offs ------------------------------^
 
-It is trained beside the DiT, on its own loss, the absolute error of the log level: the median, so
-that an empty band here and there does not drag it down. The flow takes it as given: noise starts
-with the expected spectrum, and what is left to the DiT is of one size nearly everywhere.
+It is trained beside the DiT, on the absolute error of the log level: the median, so that an empty
+band here and there does not drag it down. The flow takes the level as given: noise starts with the
+expected spectrum, and what is left to the DiT is of one size nearly everywhere. What the
+convolutions heard is handed to the DiT too, and through it the flow's gradients reach them: cut off
+from these they expect the level better, and the whole restores worse (docs/demo_model).
 
 Shapes: B items, C channels, H bins of a channel (D = C x H latent channels), K bands, L frames.
 """

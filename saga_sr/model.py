@@ -202,8 +202,7 @@ class SAGASRModel(nn.Module):
         if self.level_predictor is None:
             return self.pretransform.level(cond.lr_latent), None
         measured, log_level, heard = self._predicted_level(cond)
-        # The flow's gradients are the larger ones: with them the level is learnt half as well.
-        return measured * self.level_predictor.expand(log_level.detach()).exp(), heard.detach()
+        return measured * self.level_predictor.expand(log_level.detach()).exp(), heard
 
     def _predicted_level(self, cond: Conditioning) -> tuple[Tensor, Tensor, Tensor]:
         assert self.level_predictor is not None

@@ -78,8 +78,7 @@ def hear(output: Path, corpus: Path, model: Path, name: str) -> Path:
     truth, low, high = longest_file(corpus / "val"), output / "input.wav", output / f"{name}.wav"
     write_low_passed(truth, low)
     run(f"Upsample a held-out sound with the {name} model", "-m", "saga_sr.upsample", low,
-        "--model", model, "--output", high, "--input_cutoff_hz", str(CUTOFF_HZ),
-        "--overwrite")  # fmt: skip
+        "--model", model, "--output", high, "--overwrite")  # fmt: skip
     picture = output / f"{name}.png"
     draw({"input, 4 kHz": low, name: high, "truth": truth}, picture)
     print(f"look at   {picture}\nlisten to {low}\n          {high}\n          {truth}")

@@ -47,7 +47,7 @@ def main() -> None:
     from saga_sr.metrics import high_band_error_db, lsd, spectrum_end_hz
     from saga_sr.model import SAGASRModel
     from saga_sr.spectrogram import comparison_figure
-    from saga_sr.upsample import UpsampleOptions, upsample
+    from saga_sr.upsample import upsample
 
     model, cutoff_hz = SAGASRModel.from_pretrained(options.model), options.cutoff_hz
     options.output.mkdir(parents=True, exist_ok=True)
@@ -62,8 +62,7 @@ def main() -> None:
         truth = torch.from_numpy(samples.T.copy())
         lowpass = field_lowpass(cutoff_hz)
         lr_audio = apply_lowpass(truth, rate, lowpass)
-        given = UpsampleOptions(input_cutoff_hz=lowpass.passband_hz(rate))
-        restored = torch.from_numpy(upsample(model, lr_audio.numpy(), rate, given))
+        restored = torch.from_numpy(upsample(model, lr_audio.numpy(), rate))
         copied = low_frequency_replace(
             spectral_band_replication(lr_audio[None], cutoff_hz, rate),
             lr_audio[None],

@@ -1,7 +1,7 @@
 """Export a trained run as the folder that the repository ships: half precision, measured sampling.
 
     python scripts/ship_model.py runs/demo --output models/saga-sr-demo \
-        --target_rolloff 0.6 --num_steps 16 --solver euler
+        --target_rolloff expected --num_steps 16 --solver euler
 
 The sampling values are what `saga_sr.evaluate --sweep` and `benchmarks/solvers.py` found best; they
 become the model's own defaults. The averaged weights of the run's export are rounded to float16.
@@ -23,7 +23,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=summary, epilog=details)
     parser.add_argument("run", type=Path, help="output folder of train_saga_sr.py")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--target_rolloff", type=float)
+    parser.add_argument(
+        "--target_rolloff",
+        type=lambda word: word if word == "expected" else float(word),
+        help="a number in [0, 1), or `expected`: what the low band promises",
+    )
     parser.add_argument("--num_steps", type=int)
     parser.add_argument("--solver")
     parser.add_argument("--guidance_acoustic", type=float)
@@ -37,6 +41,7 @@ def main() -> None:
     model = SAGASRModel.from_pretrained(options.run / "export")
     for name in SAMPLING:
         if (value := getattr(options, name)) is not None:
+            value = None if value == "expected" else value
             model.config = model.config.replacing(f"sampling.{name}", value)
     folder = model.save_pretrained(options.output, dtype=torch.float16)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20

@@ -26,6 +26,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+# Two processes of two threads on two cores wait for each other's threads: 15 times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from tiny_models import text_and_rolloff, tiny_demo
 from tiny_runs import flags, make_corpus

@@ -132,6 +132,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with atomic_path(path) as temporary:
                 torch.save(checkpoint, temporary)
         except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+            if "DataLoader worker" in str(error):  # torch tells of a dead one wherever it happens
+                raise
             raise UserError(
                 f"{path}: the checkpoint cannot be written ({first_line(error)}); those before it "
                 "are whole. Make room on the disk, then go on with --checkpoint last"

@@ -30,13 +30,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from forks import run_and_exit, write_to
 from tiny_models import text_and_rolloff, tiny_demo
 from tiny_runs import flags, make_corpus
 from tiny_text_models import build_tiny_t5
 
 import train_saga_sr as train
 from saga_sr import run_folder
-from saga_sr.errors import run_cli
 
 GLOBAL_BATCH = 8
 STEPS = 6
@@ -97,9 +97,7 @@ def exit_codes(pids: Sequence[int]) -> list[int]:
 
 
 def _be_rank(argv: list[str], rank: int, processes: int, port: int, log: Path) -> None:
-    output = os.open(log.with_suffix(f".{rank}.txt"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    write_to(log.with_suffix(f".{rank}.txt"))
     if processes > 1:
         os.environ |= {
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes),
@@ -107,16 +105,7 @@ def _be_rank(argv: list[str], rank: int, processes: int, port: int, log: Path) -
             "LOCAL_WORLD_SIZE": str(processes), "TORCHELASTIC_RUN_ID": "forked",
         }  # fmt: skip
         train.run_folder.rank_zero_only.rank = rank
-    code = 70
-    try:
-        code = run_cli(lambda: train.main(train.parse_options(argv)))
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
+    run_and_exit(train, argv)
 
 
 def run_commands(

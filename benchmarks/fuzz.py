@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,18 @@ class Kind:
     read: Callable[[Path], str]
 
 
+def damaged(files: Mapping[str, bytes]) -> Callable[[random.Random, Path], Path]:
+    """A `Kind.make` that writes one of ``files`` (name -> bytes) with some damage."""
+
+    def make(rng: random.Random, folder: Path) -> Path:
+        name = rng.choice(list(files))
+        path = folder / name
+        path.write_bytes(mutate_bytes(files[name], rng))
+        return path
+
+    return make
+
+
 def config_kind(root: Path) -> Kind:
     """Shipped and tiny configs; what is accepted and has a VAE is also built, without memory."""
     raws = [*map(shipped, SHIPPED), tiny_demo(), tiny_vae()]
@@ -214,12 +226,6 @@ def audio_kind(root: Path) -> Kind:
         sf.write(path, 0.1 * rng.standard_normal((6000, channels)), rate, subtype=subtype, **kwargs)
         files[name] = path.read_bytes()
 
-    def make(rng: random.Random, folder: Path) -> Path:
-        name = rng.choice(list(files))
-        path = folder / name
-        path.write_bytes(mutate_bytes(files[name], rng))
-        return path
-
     def read(path: Path) -> str:
         header = read_header(path)
         if header.problem:
@@ -229,7 +235,7 @@ def audio_kind(root: Path) -> Kind:
             assert crop.shape == (header.channels, 4096)
         return "accepted"
 
-    return Kind(make, read)
+    return Kind(damaged(files), read)
 
 
 def cache_kind(root: Path) -> Kind:
@@ -309,12 +315,6 @@ def checkpoint_kind(root: Path) -> Kind:
     save_file(state["state_dict"], root / "model.safetensors")
     files = {name: (root / name).read_bytes() for name in ("step.ckpt", "model.safetensors")}
 
-    def make(rng: random.Random, folder: Path) -> Path:
-        name = rng.choice(list(files))
-        path = folder / name
-        path.write_bytes(mutate_bytes(files[name], rng))
-        return path
-
     def read(path: Path) -> str:
         whole = run_folder.is_whole(path)
         if path.suffix == ".ckpt":
@@ -326,7 +326,7 @@ def checkpoint_kind(root: Path) -> Kind:
             weights.read_tensors(path)
         return "accepted"
 
-    return Kind(make, read)
+    return Kind(damaged(files), read)
 
 
 class Hostile:

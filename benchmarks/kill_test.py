@@ -34,11 +34,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch
+from forks import run_and_exit, write_to
 from tiny_runs import flags, make_corpus
 
 import train_saga_sr as train
 from saga_sr import audio_files, pre_encode, run_folder
-from saga_sr.errors import run_cli
 
 ELSEWHERE, SCAN, SETUP, STEP, CHECKPOINT, VALIDATION, EXPORT, ENCODING, SHARD = range(9)
 PHASES = (
@@ -118,19 +118,8 @@ def forked(program: Any, argv: list[str], log: Path) -> int:
     pid = os.fork()
     if pid:
         return pid
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    code = 70
-    try:
-        code = run_cli(lambda: program.main(program.parse_options(argv)))
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
+    write_to(log)
+    run_and_exit(program, argv)
 
 
 def finished(pid: int) -> int | None:

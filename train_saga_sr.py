@@ -25,6 +25,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -367,14 +368,15 @@ class SAGASRTrainer(L.LightningModule):
         hr_latent, cond = self.encode_batch(batch)
         draws = [item["draw"] for item in batch[1]]
         t, noise, drop_lr, drop_text = self.draw_training_noise(draws, hr_latent)
-        level = self.model.noise_level(cond)
-        x_t = interpolate(hr_latent, level * noise, t)
+        prior = self.model.prior(self._half_untold(cond, draws))
+        start, cond = prior.start(noise), replace(cond, prior=prior)
+        x_t = interpolate(hr_latent, start, t)
         velocity = self.model.velocity(x_t, t, cond, drop_lr, drop_text)
-        error = velocity.float() - target_velocity(hr_latent, level * noise)
-        loss = (error / level).square().mean()
+        error = velocity.float() - target_velocity(hr_latent, start)
+        loss = (error / prior.error_unit(hr_latent)).square().mean()
         self._stop_if_not_finite("loss", loss, [item["audio_path"] for item in batch[1]])
         self._micro_losses.append(loss.detach())
-        return loss + self.model.level_loss(cond, hr_latent)
+        return loss + self.model.prior_loss(prior, cond.lr_latent, hr_latent)
 
     def encode_batch(self, batch: Batch) -> tuple[Tensor, Conditioning]:
         """HR latent [B, D, L] and the conditions, HR and LR encoded in one go."""
@@ -392,6 +394,13 @@ class SAGASRTrainer(L.LightningModule):
             pairs = [[item["rolloff_low"], item["rolloff_high"]] for item in metadata]
             rolloff_hz = torch.tensor(pairs, device=self.device)
         return hr_latent, Conditioning(lr_latent, text, rolloff_hz)
+
+    def _half_untold(self, cond: Conditioning, draws: list[int]) -> Conditioning:
+        """Every other draw without the target roll-off: the prior learns to do without it too."""
+        if cond.rolloff_hz is None:
+            return cond
+        even = torch.tensor([[False, draw % 2 == 0] for draw in draws], device=self.device)
+        return replace(cond, rolloff_hz=cond.rolloff_hz.masked_fill(even, torch.nan))
 
     def draw_training_noise(
         self, draws: list[int], like: Tensor

@@ -204,8 +204,8 @@ class DiffusionSection(Section):
     Stable Audio Open's does."""
     null_lr_value: float = 0.0
     """Ours: every element of an absent LR latent (0 for the VAE; outside the data for MDCT)."""
-    level_width: Width | None = None
-    """Ours: width of `level.LevelPredictor`; null: noise and data are measured against what
+    prior_width: Width | None = None
+    """Ours: width of `prior.PriorPredictor`; null: the flow starts from noise of the size that
     `Pretransform.level` measures."""
 
 
@@ -269,7 +269,7 @@ class SamplingSection(Section):
     guidance_text: float = 1.2
     target_rolloff: Annotated[float, Field(ge=0, lt=1)] | None = 0.9
     """f_h for audio whose true roll-off is unknown, as a fraction of the Nyquist frequency; null:
-    what the low band promises (`level.LevelPredictor.expected_rolloff`)."""
+    what the low band promises (`SAGASRModel.expected_rolloff_hz`)."""
 
 
 @dataclass(frozen=True)
@@ -537,12 +537,12 @@ def _autoencoder_relations(values: _Values) -> Iterator[str]:
 
 def _mdct_relations(values: _Values) -> Iterator[str]:
     floor = values.get(f"{_PRETRANSFORM}.config.level_floor", float)
-    if values.get(f"{_DIFFUSION}.level_width") and floor is None:
-        yield f"{_DIFFUSION}.level_width needs an MDCT with {_PRETRANSFORM}.config.level_floor"
+    if values.get(f"{_DIFFUSION}.prior_width") and floor is None:
+        yield f"{_DIFFUSION}.prior_width needs an MDCT with {_PRETRANSFORM}.config.level_floor"
     promised = "target_rolloff" in (values.get("sampling", dict) or {})
     promised = promised and values.get("sampling.target_rolloff", object) is None
-    if promised and not values.get(f"{_DIFFUSION}.level_width"):
-        yield f"sampling.target_rolloff is null, which needs {_DIFFUSION}.level_width"
+    if promised and not values.get(f"{_DIFFUSION}.prior_width"):
+        yield f"sampling.target_rolloff is null, which needs {_DIFFUSION}.prior_width"
     if values.get(f"{_PRETRANSFORM}.type", str) != "mdct":
         return
     hop = values.get(f"{_PRETRANSFORM}.config.hop")

@@ -151,7 +151,9 @@ def sample_latents(
     def noise(cond: Conditioning, window_start: int, start: int, stop: int) -> Tensor:
         one = position_noise(config.latent_dim, start, stop, settings.seed).to(device)
         inside = slice(start - window_start, stop - window_start)
-        return (model.noise_level(cond) * one.new_ones(cond.lr_latent.shape))[..., inside] * one
+        prior = model.prior(cond)
+        mean, std = (x.expand(cond.lr_latent.shape) for x in (prior.mean, prior.std))
+        return mean[..., inside] + std[..., inside] * one
 
     def evaluated(windows: int) -> None:
         if progress is not None:
@@ -203,26 +205,12 @@ def _window_velocity(
         cast: AbstractContextManager = nullcontext()
         if settings.autocast is not None:
             cast = torch.autocast(device.type, settings.autocast)
-        cond, times = _joined(conditions), t.repeat_interleave(layout.jobs)
+        cond, times = Conditioning.joined(conditions), t.repeat_interleave(layout.jobs)
         with cast:
             v = model.guided_velocity(x.flatten(0, 1), times, cond, terms)
         return v.float().unflatten(0, x.shape[:2])
 
     return velocity
-
-
-def _joined(conditions: list[Conditioning]) -> Conditioning:
-    """One batch of several; all of them have the same kinds of conditions."""
-
-    def cat(values: list[Tensor | None]) -> Tensor | None:
-        present = [value for value in values if value is not None]
-        return torch.cat(present) if present else None
-
-    return Conditioning(
-        torch.cat([one.lr_latent for one in conditions]),
-        cat([one.text for one in conditions]),
-        cat([one.rolloff_hz for one in conditions]),
-    )
 
 
 # ---------------------------------------------------------------------------- silence

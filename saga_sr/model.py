@@ -15,9 +15,9 @@ With ``global_cond_type: adaLN`` nothing is prepended: what would be, modulates 
 Shapes: B items, D latent channels, L latent frames, N text tokens, E width of the DiT.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from saga_sr.config import PROMPT_ID, ModelConfig
 from saga_sr.flow import preconditioning
-from saga_sr.level import LevelPredictor
-from saga_sr.pretransform import create_pretransform
+from saga_sr.pretransform import MDCTPretransform, create_pretransform
+from saga_sr.prior import Prior, PriorPredictor
 from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit, unit_to_hz
 from saga_sr.sampler import Branch
 from saga_sr.stable_audio import quiet_import
@@ -45,6 +45,8 @@ _sat_transformer.RotaryEmbedding.forward = torch.autocast("cpu", enabled=False)(
     _sat_transformer.RotaryEmbedding.forward
 )
 
+INPUT_LIMIT = 10.0  # standard deviations
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -54,19 +56,24 @@ class Conditioning:
         lr_latent: [B, D, L], encoded low-resolution audio.
         text: [B, N, T5 width], zero rows for padding; all zero where an item has no text.
         rolloff_hz: [B, 2], f_l and f_h in Hz.
+        prior: what follows from the others, put here so that it is computed once.
     """
 
     lr_latent: Tensor
     text: Tensor | None = None
     rolloff_hz: Tensor | None = None
+    prior: Prior | None = None
 
     def __len__(self) -> int:
         return self.lr_latent.shape[0]
 
+    @classmethod
+    def joined(cls, parts: Sequence["Conditioning"]) -> "Conditioning":
+        """One batch of several that have the same kinds of conditions."""
+        return _map_tensors(lambda *values: torch.cat(values), *parts)
+
     def _each(self, function: Callable[[Tensor], Tensor]) -> "Conditioning":
-        text = None if self.text is None else function(self.text)
-        rolloff_hz = None if self.rolloff_hz is None else function(self.rolloff_hz)
-        return Conditioning(function(self.lr_latent), text, rolloff_hz)
+        return _map_tensors(function, self)
 
     def __getitem__(self, index: Any) -> "Conditioning":
         """The items that a slice, an index list or a mask selects."""
@@ -78,6 +85,17 @@ class Conditioning:
 
     def to(self, device: torch.device | str) -> "Conditioning":
         return self._each(lambda value: value.to(device))
+
+
+def _map_tensors(function: Callable[..., Tensor], first: Any, *others: Any) -> Any:
+    """A dataclass of tensors, of dataclasses of them and of None, from like ones field by field."""
+    changed = {}
+    for name in (field.name for field in fields(first)):
+        values = [getattr(one, name) for one in (first, *others)]
+        if values[0] is not None:
+            is_leaf = isinstance(values[0], Tensor)
+            changed[name] = function(*values) if is_leaf else _map_tensors(function, *values)
+    return replace(first, **changed)
 
 
 class SAGASRModel(nn.Module):
@@ -109,13 +127,13 @@ class SAGASRModel(nn.Module):
             embedding_dim_global=diffusion.config.embed_dim,
             dropout_rate=0.1,
         )
-        self.level_predictor, self.level_embed = None, None
-        if diffusion.level_width is not None:
+        self.prior_predictor, self.prior_embed = None, None
+        if diffusion.prior_width is not None:
             mdct: Any = config.model.pretransform.config
-            self.level_predictor = LevelPredictor(mdct, config.sample_rate, diffusion.level_width)
-            heard = config.audio_channels * diffusion.level_width
-            self.level_embed = nn.Conv1d(heard, 2 * config.latent_dim, 1)
-            nn.init.zeros_(self.level_embed.weight)
+            self.prior_predictor = PriorPredictor(mdct, config.sample_rate, diffusion.prior_width)
+            heard = config.audio_channels * self.prior_predictor.num_bands + config.latent_dim
+            self.prior_embed = nn.Conv1d(heard, 2 * config.latent_dim, 1)
+            nn.init.zeros_(self.prior_embed.weight)
         seconds = {"seconds_start": 0.0, "seconds_total": config.duration_s}
         self._seconds = {name: seconds[name] for name in self.conditioners if name in seconds}
         self._freeze_unused()
@@ -152,8 +170,12 @@ class SAGASRModel(nn.Module):
         Returns:
             [B, D, L], the predicted noise - data.
         """
-        level, heard = self._expected_level(cond)
-        lr_latent, text = cond.lr_latent / level, cond.text
+        prior = cond.prior or self._prior(cond, self.prior_predictor)
+        lr_latent, text, heard = (
+            self._limited(cond.lr_latent / prior.scale),
+            cond.text,
+            prior.heard(),
+        )
         if drop_lr is not None:
             null = self.config.model.diffusion.null_lr_value
             lr_latent = lr_latent.masked_fill(drop_lr[:, None, None], null)
@@ -162,54 +184,56 @@ class SAGASRModel(nn.Module):
             text = text.masked_fill(drop_text[:, None, None], 0.0)
         rolloff_cross, rolloff_global = self._rolloff(cond.rolloff_hz)
         context = self._context(text, rolloff_cross, len(cond))
-        x_t = x_t / level
+        x_t = (x_t - prior.mean) / prior.std
         std = self.config.model.diffusion.preconditioning_std
         if std is None:
-            return level * self._dit_forward(x_t, t, lr_latent, heard, context, rolloff_global)
+            return prior.std * self._dit_forward(x_t, t, lr_latent, heard, context, rolloff_global)
         c_in, c_skip, c_out = (c[:, None, None] for c in preconditioning(t, std))
         answer = self._dit_forward(c_in * x_t, t, lr_latent, heard, context, rolloff_global)
-        return level * (c_skip * x_t + c_out * answer)
+        return prior.std * (c_skip * x_t + c_out * answer)
 
-    def noise_level(self, cond: Conditioning) -> Tensor:
-        """Standard deviation of the noise at each position, broadcastable to [B, D, L]: the flow
-        starts from ``noise_level * noise`` (see `saga_sr.level` and `Pretransform.level`)."""
-        return self._expected_level(cond)[0]
+    def _limited(self, value: Tensor) -> Tensor:
+        """Measured against a prediction that errs, a value may be far out of scale."""
+        if self.prior_predictor is None:
+            return value
+        return INPUT_LIMIT * (value / INPUT_LIMIT).tanh()
 
-    def expected_rolloff_hz(self, lr_latent: Tensor, rolloff_low_hz: Tensor) -> Tensor:
-        """The roll-off f_h [B] that LR latents [B, D, L] with roll-offs f_l [B] promise, in Hz."""
-        if self.level_predictor is None:
-            raise ValueError("no level predictor, no expected roll-off")
-        rate, measured = self.config.sample_rate, self.pretransform.level(lr_latent)
-        low_unit = hz_to_unit(rolloff_low_hz, rate)
-        return unit_to_hz(
-            self.level_predictor.expected_rolloff(lr_latent, measured, low_unit), rate
-        )
+    # --- the prior ------------------------------------------------------------------------------
 
-    def level_loss(self, cond: Conditioning, hr_latent: Tensor) -> Tensor:
-        """What the level predictor is trained on (`LevelPredictor.loss`), 0 without one."""
-        if self.level_predictor is None:
+    def prior(self, cond: Conditioning) -> Prior:
+        """Where the flow starts (`saga_sr.prior`); f_h may be NaN: the prior does without it."""
+        return cond.prior or self._prior(cond, self.predict_prior)
+
+    def predict_prior(
+        self, lr_latent: Tensor, measured: Tensor, rolloff_unit: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """`PriorPredictor.forward`, in full precision: noise has one size in every precision."""
+        assert self.prior_predictor is not None
+        with _full_precision(lr_latent):
+            return self.prior_predictor(lr_latent, measured, rolloff_unit)
+
+    def prior_loss(self, prior: Prior, lr_latent: Tensor, hr_latent: Tensor) -> Tensor:
+        """What the predictor is trained on, `PriorPredictor.loss`; 0 without a predictor."""
+        if self.prior_predictor is None:
             return hr_latent.new_zeros(())
-        measured, log_level, _ = self._predicted_level(cond)
-        loss = self.level_predictor.loss(log_level, hr_latent, measured)
+        return self.prior_predictor.loss(prior, hr_latent, self.pretransform.level(lr_latent))
+
+    def expected_rolloff_hz(self, prior: Prior, rolloff_low_hz: Tensor) -> Tensor:
+        """The roll-off f_h [B] of the spectrum that a prior expects, in Hz; f_l [B] at least."""
+        if self.prior_predictor is None or not isinstance(self.pretransform, MDCTPretransform):
+            raise ValueError("no prior predictor, no expected roll-off")
+        unit = self.prior_predictor.rolloff_unit(self.pretransform.amplitude(prior.scale))
+        return torch.maximum(unit_to_hz(unit, self.config.sample_rate), rolloff_low_hz)
+
+    def _prior(
+        self, cond: Conditioning, predict: Callable[..., tuple[Tensor, Tensor]] | None
+    ) -> Prior:
+        measured = self.pretransform.level(cond.lr_latent)
+        if predict is None or self.prior_predictor is None:
+            return Prior(torch.zeros_like(measured), measured, measured)
         unit = self._rolloff_unit(cond.rolloff_hz)
-        if unit is not None:
-            guess = self.level_predictor.expected_rolloff(cond.lr_latent, measured, unit[:, 0])
-            loss = loss + (guess - unit[:, 1]).abs().mean()
-        return loss
-
-    def _expected_level(self, cond: Conditioning) -> tuple[Tensor, Tensor | None]:
-        """The noise level, which the flow takes as given, and what was heard [B, H, L] to tell."""
-        if self.level_predictor is None:
-            return self.pretransform.level(cond.lr_latent), None
-        measured, log_level, heard = self._predicted_level(cond)
-        return measured * self.level_predictor.expand(log_level.detach()).exp(), heard
-
-    def _predicted_level(self, cond: Conditioning) -> tuple[Tensor, Tensor, Tensor]:
-        assert self.level_predictor is not None
-        with _full_precision(cond.lr_latent):  # noise has one size in every precision
-            measured = self.pretransform.level(cond.lr_latent)
-            unit = self._rolloff_unit(cond.rolloff_hz)
-            return measured, *self.level_predictor(cond.lr_latent, measured, unit)
+        prediction = predict(cond.lr_latent, measured, unit)
+        return self.prior_predictor.prior(cond.lr_latent, measured, *prediction)
 
     def guided_velocity(
         self,
@@ -317,9 +341,9 @@ class SAGASRModel(nn.Module):
             tokens.insert(0, self._build_rolloff_prepend(rolloff_global, timestep))
 
         modulated = self.config.model.diffusion.config.global_cond_type == "adaLN"
-        hidden = torch.cat([x_t, lr_latent], dim=1)
-        if self.level_embed is not None:
-            hidden = hidden + self.level_embed(heard)
+        hidden = torch.cat([self._limited(x_t), lr_latent], dim=1)
+        if self.prior_embed is not None:
+            hidden = hidden + self.prior_embed(heard)
         hidden = dit.preprocess_conv(hidden) + hidden
         hidden = dit.transformer(
             hidden.mT,  # [B, L, 2 D]
@@ -342,9 +366,8 @@ class SAGASRModel(nn.Module):
         diffusion, stage = self.config.model.diffusion, self.config.stage
         self.rolloff_conditioner.requires_grad_(stage.rolloff)
         self.dit.to_prepend_embed.requires_grad_(stage.rolloff)
-        if self.level_predictor is not None:
-            self.level_predictor.rolloff.requires_grad_(stage.rolloff)
-            self.level_predictor.brightness.requires_grad_(stage.rolloff)
+        if self.prior_predictor is not None:
+            self.prior_predictor.rolloff.requires_grad_(stage.rolloff)
         used_ids = {*diffusion.cross_attention_cond_ids, *diffusion.global_cond_ids}
         for name, conditioner in self.conditioners.items():
             conditioner.requires_grad_(name in used_ids)

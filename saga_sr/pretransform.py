@@ -126,6 +126,11 @@ class MDCTPretransform(Pretransform):
         blocks = self._rotate(spectrum.mT @ self.basis, -self.sine)
         return blocks.reshape(batch, self.channels, frames * self.hop)
 
+    def amplitude(self, latent: Tensor) -> Tensor:
+        """[B, D, L] -> magnitudes of the MDCT coefficients that it stands for, [B, C, H, L]."""
+        companded = latent.unflatten(1, (self.channels, self.hop)).abs() * self.band_std
+        return companded ** (1 / self.power)
+
     def level(self, lr_latent: Tensor) -> Tensor:
         """Root mean square of each channel's LR latent below `LEVEL_BAND_HZ` over `LEVEL_FRAMES`.
 

@@ -9,6 +9,7 @@ sampled together (`saga_sr.windows`).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -48,22 +49,26 @@ def condition(
         target_rolloff_hz: [B], f_h; None is the model's default.
     """
     config = model.config
-    lr_latent, rolloff_hz = model.encode(lr_audio), None
-    if config.stage.rolloff:
-        measured_hz = spectral_rolloff(lr_audio, config.sample_rate)
-        default = config.sampling.target_rolloff
-        if target_rolloff_hz is None and default is not None:
-            target_rolloff_hz = unit_to_hz(default, config.sample_rate).expand(len(measured_hz))
-        elif target_rolloff_hz is None:
-            target_rolloff_hz = model.expected_rolloff_hz(lr_latent, measured_hz)
-        rolloff_hz = torch.stack([measured_hz, target_rolloff_hz.to(measured_hz)], dim=1)
     if not config.stage.text:
         text = None
     elif text is None:
         settings = config.text
         assert settings is not None  # a stage with text has its encoder's settings
         text = lr_audio.new_zeros(lr_audio.shape[0], settings.max_length, settings.dim)
-    return Conditioning(lr_latent, text, rolloff_hz)
+    cond = Conditioning(model.encode(lr_audio), text)
+    if not config.stage.rolloff:
+        return replace(cond, prior=model.prior(cond))
+    low_hz = spectral_rolloff(lr_audio, config.sample_rate)
+    default = config.sampling.target_rolloff
+    if target_rolloff_hz is None and default is not None:
+        target_rolloff_hz = unit_to_hz(default, config.sample_rate).expand(len(low_hz))
+    told_hz = torch.full_like(low_hz, torch.nan) if target_rolloff_hz is None else target_rolloff_hz
+    cond = replace(cond, rolloff_hz=torch.stack([low_hz, told_hz.to(low_hz)], dim=1))
+    prior = model.prior(cond)
+    if target_rolloff_hz is None:
+        target_hz = model.expected_rolloff_hz(prior, low_hz)
+        cond = replace(cond, rolloff_hz=torch.stack([low_hz, target_hz], dim=1))
+    return replace(cond, prior=prior)
 
 
 def guidance(sampling: SamplingSection, cond: Conditioning) -> list[tuple[float, Branch]]:
@@ -82,12 +87,14 @@ def generate(
     model: SAGASRModel, cond: Conditioning, noise: Tensor, sampling: SamplingSection
 ) -> Tensor:
     """Sample latents [B, D, L] from standard normal ``noise`` [B, D, L]."""
+    prior = model.prior(cond)
+    cond = replace(cond, prior=prior)
     terms = guidance(sampling, cond)
 
     def velocity(x_t: Tensor, t: Tensor) -> Tensor:
         return model.guided_velocity(x_t, t, cond, terms)
 
-    return sample(velocity, model.noise_level(cond) * noise, solver_plan(sampling))
+    return sample(velocity, prior.start(noise), solver_plan(sampling))
 
 
 @torch.no_grad()

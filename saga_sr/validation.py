@@ -7,6 +7,7 @@ be compared fairly, by one common rule (the default target, replacement at the l
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,12 +37,14 @@ def flow_losses(
     Returns:
         ``loss`` (mean over the times) and ``loss_t0.125`` ... per time, each [B].
     """
-    losses, level = {}, model.noise_level(cond)
+    losses, prior = {}, model.prior(cond)
+    cond = replace(cond, prior=prior)
     for time in LOSS_TIMES:
         noise = clip_noise(model, clips, f"val-loss-{time}").to(hr_latent)
         t = torch.full((len(clips),), time, device=hr_latent.device)
-        velocity = model.velocity(interpolate(hr_latent, level * noise, t), t, cond)
-        error = (velocity.float() - target_velocity(hr_latent, level * noise)) / level
+        start = prior.start(noise)
+        velocity = model.velocity(interpolate(hr_latent, start, t), t, cond)
+        error = (velocity.float() - target_velocity(hr_latent, start)) / prior.error_unit(hr_latent)
         losses[f"loss_t{time:g}"] = error.square().mean(dim=(1, 2))
     return {"loss": torch.stack(list(losses.values())).mean(dim=0), **losses}
 

@@ -9,12 +9,15 @@ variance.
 
 import argparse
 import json
+import sys
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.config import MDCTConfig, load_model_config
 from saga_sr.errors import run_cli

@@ -34,6 +34,7 @@ def write_run(
     return folder
 
 
+NUM_STEPS = tiny_demo()["sampling"]["num_steps"]
 CURVES = {
     "train/loss": [float(value) for value in np.linspace(2, 1, 100)],
     "val/loss": [1.5, 1.2, 1.1],
@@ -88,7 +89,7 @@ def test_compare_other_stage_says_that_only_common_metrics_compare(tmp_path: Pat
     [
         ({"val_cutoff_hz": 8000.0}, {}, "--val_cutoff_hz: A 4000.0, B 8000.0"),
         ({"val_dir": ["other"]}, {}, "--val_dir: A ['val'], B ['other']"),
-        ({}, {"sampling__num_steps": 7}, "sampling.num_steps: A 24, B 7"),
+        ({}, {"sampling__num_steps": 7}, f"sampling.num_steps: A {NUM_STEPS}, B 7"),
         ({}, {"sample_size": 8192}, "sample_size: A 4096, B 8192"),
     ],
 )

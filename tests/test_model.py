@@ -1,5 +1,6 @@
 """What the network is given: conditions, nulls, guidance, stages; checked on random weights."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ F2_VAE, F2_DEMO = text_and_rolloff(tiny_vae()), text_and_rolloff(tiny_demo())
 F2_LEVELLESS = text_and_rolloff(
     tiny_demo(
         model__pretransform__config__level_floor=None,
-        model__diffusion__level_width=None,
+        model__diffusion__prior_width=None,
         sampling__target_rolloff=0.5,
     )
 )
@@ -100,9 +101,10 @@ def test_preconditioned_velocity_is_skip_plus_scaled_answer() -> None:
     model = built(tiny_demo(model__diffusion__preconditioning_std=0.5))
     x_t, t, cond = _inputs(model)
     c_in, c_skip, c_out = (c[:, None, None] for c in preconditioning(t, 0.5))
-    level = model.noise_level(cond)  # velocity is homogeneous in it
-    expected = c_skip * x_t + c_out * plain.velocity(c_in * x_t, t, cond)
-    assert (level - level.mean()).abs().max() > 0
+    prior = model.prior(cond)  # the velocity is homogeneous in its std
+    scaled = prior.mean + c_in * (x_t - prior.mean)
+    expected = c_skip * (x_t - prior.mean) + c_out * plain.velocity(scaled, t, cond)
+    assert (prior.std - prior.std.mean()).abs().max() > 0
     torch.testing.assert_close(model.velocity(x_t, t, cond), expected, **_rounding(expected))
 
 
@@ -191,11 +193,13 @@ def test_trainable_parameters_are_those_that_the_stage_reaches(stage: str, make:
     model.dit.requires_grad_(True)
     model.conditioners.requires_grad_(True)
     model.rolloff_conditioner.requires_grad_(True)
-    for level in (model.level_predictor, model.level_embed):
-        if level is not None:
-            level.requires_grad_(True)
+    for module in (model.prior_predictor, model.prior_embed):
+        if module is not None:
+            module.requires_grad_(True)
     x_t, t, cond = _inputs(model)
-    loss = model.velocity(x_t, t, cond).square().mean() + model.level_loss(cond, x_t)
+    prior = model.prior(cond)
+    loss = model.velocity(x_t, t, replace(cond, prior=prior)).square().mean()
+    loss = loss + model.prior_loss(prior, cond.lr_latent, x_t)
     loss.backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None}
     assert reached == expected

@@ -12,6 +12,7 @@ frequency. The last line is the price: full-band clips whose measured end is low
 
 import argparse
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ import soundfile
 import soxr
 import torch
 from scipy import signal
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.audio_files import AudioIndex
 from saga_sr.bandwidth import band_end_hz

@@ -19,6 +19,7 @@ import argparse
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,8 @@ import numpy as np
 import torch
 from scipy import signal
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.audio_files import AudioIndex
 from saga_sr.lowfreq import low_frequency_replace

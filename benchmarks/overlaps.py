@@ -10,11 +10,15 @@ solved together (`saga_sr.windows`) have one state there.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 from scipy import signal
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.longform import Layout, Settings, sample_latents
 from saga_sr.lowpass import apply_lowpass, field_lowpass

@@ -17,11 +17,14 @@ Everything but the solver is fixed (clips, low-pass, noise). The baseline is the
 
 import argparse
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.audio_files import AudioIndex
 from saga_sr.config import SamplingSection

@@ -8,6 +8,7 @@ many clips got more energy than with the target before. The picture shows one cl
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import numpy as np
 import torch
 from scipy import signal
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.audio_files import AudioIndex
 from saga_sr.lowpass import apply_lowpass, field_lowpass

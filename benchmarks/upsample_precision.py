@@ -9,6 +9,7 @@ time over the duration of the audio.
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.model import SAGASRModel
 from saga_sr.upsample import UpsampleOptions, upsample

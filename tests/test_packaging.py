@@ -47,6 +47,19 @@ def command_lines() -> list[Path]:
     return [path for path in programs if path.name not in MEASUREMENTS]
 
 
+def test_scripts_find_the_package_from_any_folder() -> None:
+    """`python benchmarks/x.py` puts its own folder on the path, not the repository's."""
+    scripts = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "scripts").glob("*.py")]
+    lost = []
+    for path in scripts:
+        source = path.read_text(encoding="utf-8")
+        is_program = "__name__ ==" in source
+        if is_program and "from saga_sr" in source and "sys.path" not in source:
+            lost.append(path.name)
+    assert len(scripts) > 20
+    assert lost == []
+
+
 @cache
 def help_of(program: str) -> tuple[str, float, bool]:
     """Help text of a program, its processor seconds, and whether torch was imported for it."""

@@ -73,7 +73,7 @@ def test_level_makes_restoring_independent_of_the_gain() -> None:
     noise = segment_noise(model.config, [("n", 0), ("n", 1)])
     loud = restore(model, audio, noise, sampling)
     quiet = restore(model, 0.01 * audio, noise, sampling)
-    torch.testing.assert_close(quiet, 0.01 * loud, atol=1e-5, rtol=1e-2)
+    torch.testing.assert_close(quiet, 0.01 * loud, atol=1e-4 * float(quiet.abs().max()), rtol=1e-2)
 
 
 def test_plan_has_the_steps_that_were_asked_for() -> None:

@@ -6,7 +6,8 @@ again. So the flow does not start from noise of one size around zero, but from
 
     x_noise = mean + std * noise        mean = the LR latent
                                         std  = scale * missing
-    scale     the level that the HR latent will probably have, per frame and band
+    scale     the level that the HR latent will probably have, per frame and band, with the pattern
+              of the low band's partials continued (`saga_sr.partials`)
     missing   the share of the HR latent that the LR latent lacks, per bin: 0 in the passband
 
 What is left to the DiT is unknown everywhere and of one size nearly everywhere. (A data-dependent
@@ -34,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saga_sr.config import MDCTConfig
+from saga_sr.partials import continue_partials, local_mean
 from saga_sr.rolloff import FRACTION
 
 _FLOOR = 0.01  # levels are told apart down to this fraction of the measured level
@@ -47,6 +49,7 @@ _KERNEL = (5, 3)
 _GAIN = 3.0  # brings log levels and features to about unit size
 _EDGE_DILATIONS = (1, 2, 4, 8)
 _EDGE_KERNEL, _EDGE_WIDTH = 9, 24
+_EDGE_BINS = 2  # below the edge, which the low-pass bends
 _UNKNOWN = 4.0  # in the place of an unknown f_h; known ones lie in [-2, 2)
 
 
@@ -107,12 +110,13 @@ class PriorPredictor(nn.Module):
         super().__init__()
         self.channels, self.nyquist_hz = config.channels, sample_rate / 2
         band_hz = _band_centres_hz(self.nyquist_hz)
-        bin_hz = (torch.arange(config.hop) + 0.5) * self.nyquist_hz / config.hop
+        self.bin_hz, self.frame_s = self.nyquist_hz / config.hop, config.hop / sample_rate
+        bin_hz = (torch.arange(config.hop) + 0.5) * self.bin_hz
         self.register_buffer("bands", _band_weights(band_hz, bin_hz), persistent=False)
         self.register_buffer("octaves", band_hz.log2(), persistent=False)
         self.register_buffer("bin_octaves", bin_hz.log2(), persistent=False)
         self.num_bands = len(band_hz)
-        self._wide_frames = round(_WIDE_S / 2 * sample_rate / config.hop) * 2 + 1
+        self._wide_frames = round(_WIDE_S / 2 / self.frame_s) * 2 + 1
         self.place = nn.Parameter(torch.randn(4, self.num_bands) / 2)
         self.first = nn.Conv2d(9, width, 5, padding="same")
         self.rolloff = nn.Sequential(nn.Linear(2, width), nn.SiLU(), nn.Linear(width, width))
@@ -163,9 +167,22 @@ class PriorPredictor(nn.Module):
         self, lr_latent: Tensor, measured: Tensor, log_level: Tensor, missing_logit: Tensor
     ) -> Prior:
         """The `Prior` that a prediction amounts to; arguments as in and from `forward`."""
-        scale = measured * self.expand(log_level.detach().clamp(min=math.log(_FLOOR))).exp()
-        missing = missing_logit.detach().sigmoid().clamp(min=_LEAST_MISSING).flatten(1)[..., None]
-        return Prior(lr_latent, scale * missing, scale, log_level, missing_logit)
+        missing = missing_logit.detach().sigmoid()
+        log_scale = self.expand(log_level.detach().clamp(min=math.log(_FLOOR)))
+        log_scale = log_scale + self._partials(lr_latent / measured, missing)
+        scale = measured * log_scale.exp()
+        share = missing.clamp(min=_LEAST_MISSING).flatten(1)[..., None]
+        return Prior(lr_latent, scale * share, scale, log_level, missing_logit)
+
+    def _partials(self, lr_latent: Tensor, missing: Tensor) -> Tensor:
+        """[B, D, L]: the pattern of partials above the LR latent's band, log amplitude; it leaves
+        the mean square over half a kilohertz as it is. ``missing`` is [B, C, H]."""
+        missing = missing.flatten(0, 1)
+        power = lr_latent.square().unflatten(1, (self.channels, -1)).flatten(0, 1)
+        num_heard = ((missing < 0.5).sum(dim=-1) - _EDGE_BINS).clamp(min=0)
+        pattern = continue_partials(power, num_heard, self.frame_s, self.bin_hz)
+        pattern = pattern - 0.5 * local_mean((2 * pattern).exp(), self.bin_hz).log()
+        return pattern.unflatten(0, (-1, self.channels)).flatten(1, 2)
 
     def expand(self, log_level: Tensor) -> Tensor:
         """Log levels of bands [B, C, K, L] at every position: [B, D, L]."""

@@ -34,6 +34,8 @@ import soundfile
 import soxr
 from scipy import signal as dsp
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 RATE = 44100
 KILLED = "long/ten_minutes_22k.wav"
 

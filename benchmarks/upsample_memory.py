@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 RATE = 22_050
 DEMO = Path(__file__).parents[1] / "saga_model_config_demo.json"
 

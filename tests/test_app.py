@@ -437,7 +437,7 @@ def test_studio_refuses_models_of_different_rates(model_folder: str, tmp_path: P
     config = json.loads((Path(model_folder) / "config.json").read_text(encoding="utf-8"))
     other = tmp_path / "other"
     other.mkdir()
-    (other / "config.json").write_text(json.dumps(config | {"sample_rate": 48000}))
+    (other / "config.json").write_text(json.dumps(config | {"sample_rate": 44000}))
     (other / "model.safetensors").symlink_to(Path(model_folder) / "model.safetensors")
     with pytest.raises(UserError, match="sample rate"):
         Studio({"a": model_folder, "b": str(other)}, tmp_path, torch.device("cpu"), 60)

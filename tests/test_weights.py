@@ -211,8 +211,8 @@ def test_weights_of_f0_start_f2(tmp_path: Path) -> None:
 
 def test_stage_of_another_architecture_is_refused_with_the_differences(tmp_path: Path) -> None:
     built(tiny_demo()).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"power: [\d.]+ -> 0\.5"):
-        load_stage(built(tiny_demo(model__pretransform__config__power=0.5)), tmp_path)
+    with pytest.raises(UserError, match=r"power: [\d.]+ -> 0\.75"):
+        load_stage(built(tiny_demo(model__pretransform__config__power=0.75)), tmp_path)
 
 
 # --- hostile files --------------------------------------------------------------------------------

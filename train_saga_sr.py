@@ -72,6 +72,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="also resample to twice the cutoff and back, as the authors' code does",
     )
     data.add_argument(
+        "--lowpass_on_device",
+        action="store_true",
+        help="low-pass whole batches where the model trains, not in the workers (not yet timed on "
+        "a GPU)",
+    )
+    data.add_argument(
         "--augment",
         action="store_true",
         help="gain, polarity, channel swap, speed and mixing, for small corpora",
@@ -255,6 +261,10 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
         problems.append(f"--val_cutoff_hz is {options.val_cutoff_hz:g}, must be above 0")
     if options.export_only and options.checkpoint is None:
         problems.append("--export_only needs --checkpoint")
+    if options.lowpass_on_device and options.lowpass_resample:
+        problems.append(
+            "--lowpass_on_device does not go with --lowpass_resample, which runs on the CPU only"
+        )
     if options.init_from and options.pretrained_ckpt:
         problems.append("--init_from and --pretrained_ckpt both start the weights: give one")
     for flag in ("train_dir", "val_dir"):
@@ -313,7 +323,7 @@ from torch.utils.data import DataLoader, Subset
 
 from saga_sr import faults, run_folder, samples, validation, weights
 from saga_sr.config import InverseLR, ModelConfig, load_model_config, untrained_guidance
-from saga_sr.dataset import DrawSampler, FixedClips, collate
+from saga_sr.dataset import DrawSampler, FixedClips, collate, degrade
 from saga_sr.ema import EMA
 from saga_sr.flow import interpolate, sample_timesteps, target_velocity
 from saga_sr.lowfreq import low_frequency_replace
@@ -363,6 +373,13 @@ class SAGASRTrainer(L.LightningModule):
         self._last_step_time: float | None = None
 
     # --- one training step ----------------------------------------------------------------------
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Low-pass what the workers left to the device, outside autocast."""
+        hr, metadata = batch
+        if "lowpass" in metadata[0]:
+            metadata = degrade(hr, metadata, self.config.sample_rate)
+        return hr, metadata
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         hr_latent, cond = self.encode_batch(batch)

@@ -6,6 +6,8 @@ number of workers and ranks, and to resume is to start the sampler where it stop
 
     draw -> folder -> file -> crop -> HR -> low-pass -> LR        metadata: paths, cutoff, text
 
+The low-pass is drawn here and applied by `degrade`: to a clip here, or to a batch by the trainer.
+
 Crops are drawn by duration: every second of a folder is equally likely, and every folder is as
 likely as the next, however big it is. Rules that would otherwise be accidents:
 
@@ -20,7 +22,7 @@ likely as the next, however big it is. Rules that would otherwise be accidents:
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import wraps
 from math import ceil
 from typing import Any, Protocol
@@ -173,10 +175,10 @@ class ClipReader:
         )
         return table.lookup(self.index.relative_path(crop.position), start_s, end_s)
 
-    def metadata(self, crop: Crop, lowpass: Lowpass, lr_audio: Tensor) -> dict[str, Any]:
-        """The keys of the user's plan that every item has."""
+    def metadata(self, crop: Crop, lowpass: Lowpass) -> dict[str, Any]:
+        """The keys of the user's plan that every item has, with ``lowpass`` for `degrade`."""
         return {
-            "lr_audio": lr_audio,
+            "lowpass": asdict(lowpass),  # Lightning moves no frozen dataclass to a device
             "audio_path": str(self.index.path(crop.position)),
             "lr_cutoff_hz": lowpass.cutoff_hz,
             "lr_passband_hz": lowpass.passband_hz(self.sample_rate),
@@ -184,6 +186,32 @@ class ClipReader:
             "seconds_start": 0.0,
             "seconds_total": self.sample_size / self.sample_rate,
         }
+
+
+def degrade(
+    hr: Tensor, metadata: Sequence[dict[str, Any]], sample_rate: int
+) -> list[dict[str, Any]]:
+    """Low-pass a batch as its items say, on its device.
+
+    Args:
+        hr: [B, C, T].
+        metadata: of the items, each with a ``lowpass`` (the fields of `Lowpass`).
+        sample_rate: in Hz.
+
+    Returns:
+        The metadata with ``lr_audio`` [C, T] in place of ``lowpass``, and with ``rolloff_low`` (Hz)
+        where it has ``rolloff_high``.
+    """
+    complete = [dict(item) for item in metadata]
+    lowpass = [Lowpass(**item.pop("lowpass")) for item in complete]
+    lr = apply_lowpass(hr, sample_rate, lowpass)
+    for item, audio in zip(complete, lr, strict=True):
+        item["lr_audio"] = audio
+    if "rolloff_high" in metadata[0]:
+        rolloff_hz = spectral_rolloff(lr, sample_rate).tolist()
+        for item, one_hz in zip(complete, rolloff_hz, strict=True):
+            item["rolloff_low"] = one_hz
+    return complete
 
 
 def one_thread(make_item: Callable[[Any, int], Item]) -> Callable[[Any, int], Item]:
@@ -213,10 +241,12 @@ class SAGASRDataset(Dataset[Item]):
         augment: changes to the HR clip; none by default.
         overfit_clips: repeat so many fixed items, low-pass included, for ever; 0 is off. Whether a
             model can memorise them is the first question of F0.
+        defer_lowpass: leave the drawn low-pass in the metadata (``lowpass``), for `degrade`.
 
     Metadata: ``lr_audio`` [C, T], ``audio_path``, ``lr_cutoff_hz``, ``lr_passband_hz``,
     ``transcript``, ``caption``, ``prompt``, ``seconds_start`` (0), ``seconds_total``, ``draw``, and
-    with ``compute_rolloff`` ``rolloff_low`` and ``rolloff_high``.
+    with ``compute_rolloff`` ``rolloff_low`` and ``rolloff_high``. With ``defer_lowpass``,
+    ``lowpass`` is there instead of ``lr_audio`` and ``rolloff_low``.
     """
 
     def __init__(
@@ -227,6 +257,7 @@ class SAGASRDataset(Dataset[Item]):
         compute_rolloff: bool = False,
         augment: AugmentOptions | None = None,
         overfit_clips: int = 0,
+        defer_lowpass: bool = False,
     ) -> None:
         self.reader = reader
         self.seed = seed
@@ -234,6 +265,7 @@ class SAGASRDataset(Dataset[Item]):
         self.compute_rolloff = compute_rolloff
         self.augment = augment or AugmentOptions()
         self.overfit_clips = overfit_clips
+        self.defer_lowpass = defer_lowpass
 
     @one_thread
     def __getitem__(self, draw: int) -> Item:
@@ -242,12 +274,11 @@ class SAGASRDataset(Dataset[Item]):
         crop, hr = self._draw_clip(rng)
         hr = self._augment(hr, rng)
         rolloff_high_hz = _rolloff_hz(hr, self.reader.sample_rate)
-        lr, lowpass = self._apply_lowpass_filter(hr, rng, rolloff_high_hz)
-        metadata = self.reader.metadata(crop, lowpass, lr) | {"draw": draw}
+        lowpass = draw_lowpass(rng, rolloff_high_hz, self.lowpass)
+        metadata = self.reader.metadata(crop, lowpass) | {"draw": draw}
         if self.compute_rolloff:
-            metadata["rolloff_low"] = _rolloff_hz(lr, self.reader.sample_rate)
             metadata["rolloff_high"] = rolloff_high_hz
-        return hr, metadata
+        return hr, metadata if self.defer_lowpass else self._apply_lowpass_filter(hr, metadata)
 
     def _draw_clip(self, rng: np.random.Generator) -> tuple[Crop, Tensor]:
         """A crop and its audio [C, sample_size], played at a drawn speed."""
@@ -279,12 +310,9 @@ class SAGASRDataset(Dataset[Item]):
             hr = hr.flip(0)
         return hr
 
-    def _apply_lowpass_filter(
-        self, hr: Tensor, rng: np.random.Generator, rolloff_hz: float
-    ) -> tuple[Tensor, Lowpass]:
-        """Degrade [C, T] by a random low-pass below the clip's own roll-off."""
-        lowpass = draw_lowpass(rng, rolloff_hz, self.lowpass)
-        return apply_lowpass(hr, self.reader.sample_rate, lowpass), lowpass
+    def _apply_lowpass_filter(self, hr: Tensor, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Degrade [C, T] by the low-pass that was drawn for it."""
+        return degrade(hr[None], [metadata], self.reader.sample_rate)[0]
 
 
 class FixedClips(Dataset[Item]):
@@ -328,12 +356,10 @@ class FixedClips(Dataset[Item]):
         rng = numpy_generator("fixed clip", self.seed, clip)
         crop = self.reader.draw_start(rng, self._position(clip), self.reader.sample_size)
         hr = self.reader.read(crop, rng)
-        lr = apply_lowpass(hr, self.reader.sample_rate, self.lowpass)
-        metadata = self.reader.metadata(crop, self.lowpass, lr) | {"draw": clip}
+        metadata = self.reader.metadata(crop, self.lowpass) | {"draw": clip}
         if self.compute_rolloff:
-            metadata["rolloff_low"] = _rolloff_hz(lr, self.reader.sample_rate)
             metadata["rolloff_high"] = _rolloff_hz(hr, self.reader.sample_rate)
-        return hr, metadata
+        return hr, degrade(hr[None], [metadata], self.reader.sample_rate)[0]
 
     def _position(self, clip: int) -> int:
         """The file of a clip."""

@@ -61,6 +61,7 @@ FREE_ON_RESUME = {
     "export_only",
     "keep_checkpoints",
     "logger",
+    "lowpass_on_device",  # equal to rounding, as on another accelerator
     "max_steps",
     "num_nodes",
     "num_workers",

@@ -107,15 +107,18 @@ def _open_draws(options: Namespace, config: ModelConfig) -> SAGASRDataset | Late
             compute_rolloff=config.stage.rolloff,
             augment=SMALL_CORPUS_AUGMENTATION if options.augment else None,
             overfit_clips=options.overfit_clips,
+            defer_lowpass=options.lowpass_on_device,
         )
     if not all(prepared):
         audio = options.train_dir[prepared.index(False)]
         raise UserError(f"--train_dir {audio}: holds no latents, but another folder does: give one")
-    used = ("augment", "lowpass_resample", "min_bandwidth_hz", "caption_file")
+    used = (
+        "augment", "lowpass_resample", "lowpass_on_device", "min_bandwidth_hz", "caption_file",
+    )  # fmt: skip
     if meaningless := [f"--{name}" for name in used if getattr(options, name)]:
         raise UserError(
-            f"{', '.join(meaningless)}: without effect on prepared latents; these are options of "
-            "saga_sr.pre_encode"
+            f"{', '.join(meaningless)}: without effect on prepared latents: saga_sr.pre_encode has "
+            "already chosen, low-passed and captioned their clips"
         )
     latents = LatentDataset(
         options.train_dir, config, options.seed, config.stage.rolloff, options.use_caption,

@@ -21,11 +21,12 @@ from saga_sr.dataset import (
     Item,
     SAGASRDataset,
     collate,
+    degrade,
 )
 from saga_sr.errors import UserError
-from saga_sr.lowpass import LowpassOptions, apply_lowpass, field_lowpass
+from saga_sr.lowpass import FAMILIES, LowpassOptions, apply_lowpass, field_lowpass
 from saga_sr.randomness import numpy_generator
-from saga_sr.rolloff import spectral_rolloff
+from saga_sr.rolloff import N_FFT, spectral_rolloff
 from saga_sr.text import CaptionRecord, CaptionTable
 
 RATE = 44100
@@ -189,6 +190,56 @@ def test_dataset_nan_in_a_file_is_an_error_that_names_it(tmp_path: Path) -> None
     _write(tmp_path / "in" / "broken.wav", audio)
     with pytest.raises(UserError, match=r"broken\.wav"):
         SAGASRDataset(ClipReader(_index(tmp_path / "in"), SIZE), seed=0)[0]
+
+
+# --- the low-pass left to the training device ----------------------------------------------------
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    ),
+]
+DRAWS = range(40)
+
+
+def _deferred(reader: ClipReader) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    """A batch of draws as it comes out of a worker process."""
+    dataset = SAGASRDataset(reader, seed=1, compute_rolloff=True, defer_lowpass=True)
+    return collate([pickle.loads(pickle.dumps(dataset[draw])) for draw in DRAWS])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_degrade_batch_on_a_device_equals_the_workers_items(
+    reader: ClipReader, device: str
+) -> None:
+    hr, metadata = _deferred(reader)
+    assert {item["lowpass"]["family"] for item in metadata} == set(FAMILIES)
+    assert len({item["lowpass"]["order"] for item in metadata}) > 5
+    assert not any("lr_audio" in item or "rolloff_low" in item for item in metadata)
+    found = degrade(hr.to(device), metadata, RATE)
+    in_worker = SAGASRDataset(reader, seed=1, compute_rolloff=True)
+    for draw, item in zip(DRAWS, found, strict=True):
+        same_hr, expected = in_worker[draw]
+        lr, expected_lr = item.pop("lr_audio"), expected.pop("lr_audio")
+        assert torch.equal(hr[draw], same_hr)
+        assert lr.device.type == device
+        assert (lr.cpu() - expected_lr).norm() <= 1e-3 * expected_lr.norm()  # -60 dB
+        one_bin_hz = RATE / N_FFT
+        assert abs(item.pop("rolloff_low") - expected.pop("rolloff_low")) <= one_bin_hz
+        assert item == expected
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_degrade_is_the_same_under_autocast(reader: ClipReader, device: str) -> None:
+    hr, metadata = _deferred(reader)
+    plain = degrade(hr.to(device), metadata, RATE)
+    with torch.autocast(device, torch.bfloat16):
+        under_autocast = degrade(hr.to(device), metadata, RATE)
+    for one, other in zip(plain, under_autocast, strict=True):
+        assert one["lr_audio"].dtype == torch.float32
+        assert torch.equal(one.pop("lr_audio"), other.pop("lr_audio"))
+        assert one == other
 
 
 # --- one property: items are a function of (seed, draw) -------------------------------------------

@@ -43,7 +43,7 @@ from saga_sr.lowpass import LowpassOptions
 from saga_sr.pre_encode import SegmentClips, cut_folder, parse_options
 from saga_sr.run_folder import read_metrics
 from saga_sr.text import CaptionRecord, CaptionTable
-from saga_sr.training_data import TrainingData
+from saga_sr.training_data import TrainingData, open_training_data
 from saga_sr.weights import fold_weight_norm
 
 RATE = 44100
@@ -412,6 +412,16 @@ def test_pre_encode_random_autoencoder_is_refused(audio: Path, tmp_path: Path) -
 def test_pre_encode_impossible_flags_are_named(wrong: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(wrong))} is"):
         parse_options(_arguments(tmp_path, tmp_path, tmp_path, **wrong))
+
+
+@pytest.mark.parametrize("flag", ["--augment", "--lowpass_resample", "--lowpass_on_device"])
+def test_training_flags_without_effect_on_latents_are_refused(
+    latents: Path, config_file: Path, flag: str
+) -> None:
+    train = importlib.import_module("train_saga_sr")
+    folders = ["--train_dir", str(latents), "--model_config", str(config_file)]
+    with pytest.raises(UserError, match=f"{flag}: without effect on prepared latents"):
+        open_training_data(train.parse_options([*folders, flag]), _config(config_file))
 
 
 def test_pre_encode_help_needs_no_torch() -> None:

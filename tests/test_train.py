@@ -222,6 +222,51 @@ def test_overfit_clips_repeats_the_same_audio(train: Any, corpus: Path, tmp_path
     assert not torch.equal(dataset[0][0], dataset[1][0])
 
 
+@pytest.mark.parametrize(
+    "accelerator",
+    [
+        "cpu",
+        pytest.param(
+            "gpu", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+        ),
+    ],
+)
+def test_lowpass_on_device_has_the_losses_of_the_workers_and_may_change_on_resume(
+    train: Any, corpus: Path, tmp_path: Path, accelerator: str
+) -> None:
+    extra = ["--compute_rolloff", "--max_steps", "6", "--num_workers", "1", "--precision",
+             "32-true", "--accelerator", accelerator]  # fmt: skip
+    losses, flags = {}, {}
+    for place in ("workers", "device"):
+        folder = tmp_path / place
+        folder.mkdir()
+        raw = tiny_demo(training__learning_rate=1e-3)
+        flags[place] = _flags(corpus, folder, raw, *extra)
+        switch = ["--lowpass_on_device"] if place == "device" else []
+        _run(train, [*flags[place], *switch])
+        rows = read_metrics(folder / "run/metrics.csv")
+        losses[place] = [value for _, name, value in rows if name == "train/loss"]
+    assert len(losses["device"]) == 6
+    assert losses["device"] == pytest.approx(losses["workers"], rel=1e-3)
+    later = ["--checkpoint", "last", "--max_steps", "7", "--lowpass_on_device"]
+    _run(train, [*flags["workers"], *later])
+
+
+def test_lowpass_on_device_runs_outside_autocast(
+    train: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, real = [], train.degrade
+
+    def watched(hr: torch.Tensor, *args: Any) -> Any:
+        seen.append((len(hr), hr.dtype, torch.is_autocast_enabled(hr.device.type)))
+        return real(hr, *args)
+
+    monkeypatch.setattr(train, "degrade", watched)
+    extra = ["--fast_dev_run", "--precision", "bf16-mixed", "--lowpass_on_device"]
+    _run(train, _flags(corpus, tmp_path, tiny_demo(), *extra))
+    assert seen == [(2, torch.float32, False)]  # the training batch; validation stays in workers
+
+
 def test_training_noise_is_a_function_of_seed_and_draw(
     train: Any, corpus: Path, tmp_path: Path
 ) -> None:
@@ -299,6 +344,14 @@ def test_contradictory_flags_are_an_error() -> None:
     done = _call("--train_dir", ".", "--model_config", "x", "--use_caption", "--disable_caption")
     assert done.returncode == 2
     assert "not allowed with" in done.stderr
+
+
+def test_lowpass_on_device_with_resampling_is_refused(
+    train: Any, corpus: Path, tmp_path: Path
+) -> None:
+    flags = _flags(corpus, tmp_path, tiny_demo(), "--lowpass_on_device", "--lowpass_resample")
+    with pytest.raises(UserError, match="lowpass_on_device does not go with --lowpass_resample"):
+        train.parse_options(flags)
 
 
 def test_random_autoencoder_is_refused(train: Any, corpus: Path, tmp_path: Path) -> None:

@@ -171,6 +171,7 @@ def test_restoring_draws_a_new_band_and_the_slider_changes_it(person: Person) ->
     first = person.restore()
     rows = person.pixels("output")
     assert np.mean(rows[: len(rows) // 2]) > 20
+    person.one("#automatic input").click()  # the slider appears where the user is to choose
     slider = person.one("#rolloff input[type=number]")
     before = float(slider.get_attribute("value"))
     handle = person.one("#rolloff input[type=range]")

@@ -1,5 +1,8 @@
 """What the corpus is made of: packages, where their sounds lie, who may be heard in training.
 
+Three sets: ``foxdot`` (Python package index), ``debian`` (six packages, all validation sounds are
+in them) and ``games`` (data of games that Debian packages: seven times as much, for training only).
+
 A source is one package of a registry. Its ``place`` function says for every audio file inside
 which part it goes to: train or val, and music, speech or effects. ``None`` leaves a file out.
 
@@ -11,7 +14,7 @@ heard. The rules are written out below, so that they can be read and checked.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -79,6 +82,12 @@ HYPERROGUE_VOICE = re.compile(
 LMMS_SINGLE_CYCLES = {"shapes", "waveforms"}
 
 
+# Spoken words of games: <name>_desc_<language>, <digit>_<language>; what units of Megaglest say.
+TUXPAINT_SPOKEN = re.compile(r".*_(desc|desc_\w+|[a-z]{2}|[a-z]{2}_[A-Za-z]{2})$")
+MEGAGLEST_SPOKEN = re.compile(r".*_(select|ack)\d*$")
+VAL_LANGUAGES = re.compile(r".*_(fr|lt)$")
+
+
 def plain_name(text: str) -> str:
     """Letters, digits, dot, plus, hyphen and underscore only; safe on every file system."""
     return re.sub(r"[^\w.+-]+", "_", text).strip("_")
@@ -132,6 +141,51 @@ def place_lmms(path: PurePosixPath) -> Place | None:
     return Place("train", "effects", plain_name("lmms_" + "_".join(path.with_suffix("").parts)))
 
 
+def place_game(game: str) -> Callable[[PurePosixPath], Place]:
+    """Games keep music, voices and sounds in folders that say so; all of it is for training."""
+
+    def place(path: PurePosixPath) -> Place:
+        folders = {folder.lower() for folder in path.parts[:-1]}
+        category: Category = "effects"
+        if folders & {"music", "songs"}:
+            category = "music"
+        elif folders & {"voice", "voices", "speech"}:
+            category = "speech"
+        return Place("train", category, _game_name(game, path))
+
+    return place
+
+
+def place_songs(path: PurePosixPath) -> Place:
+    """A package of nothing but songs."""
+    return Place("train", "music", _game_name("songs", path))
+
+
+def place_megaglest(path: PurePosixPath) -> Place:
+    """Units answer by voice when they are selected and when they are told what to do."""
+    place = place_game("megaglest")(path)
+    return replace(place, category="speech") if MEGAGLEST_SPOKEN.fullmatch(path.stem) else place
+
+
+def place_unknown_horizons(path: PurePosixPath) -> Place | None:
+    """``voice/<language>``: a language that is held out elsewhere is not heard here either."""
+    if path.parts[:2] == ("voice", "fr"):
+        return None
+    return place_game("unknown_horizons")(path)
+
+
+def place_tuxpaint(path: PurePosixPath) -> Place | None:
+    """A stamp has a sound, and is named in a dozen languages by as many speakers."""
+    if VAL_LANGUAGES.fullmatch(path.stem):
+        return None
+    category: Category = "speech" if TUXPAINT_SPOKEN.fullmatch(path.stem) else "effects"
+    return Place("train", category, _game_name("tuxpaint", path))
+
+
+def _game_name(game: str, path: PurePosixPath) -> str:
+    return plain_name("_".join((game, *path.with_suffix("").parts)))
+
+
 FOXDOT = Source(
     "FoxDot", "0.9.0", "f5d21aaab19c62965e5a5465ca646f1bd6274d16afd3392d7e652914194dffb1",
     "FoxDot/snd", "CC-BY-SA-4.0", place_foxdot,
@@ -171,4 +225,85 @@ DEBIAN = (
     ),
 )  # fmt: skip
 
-SETS: dict[str, tuple[Source, ...]] = {"foxdot": (FOXDOT,), "debian": DEBIAN}
+GAMES = (
+    Source(
+        "hedgewars-data", "1.0.2-6",
+        "722225903a72604403e6e0026e40e9a6953f47a74d94efc5f55504bc05bb4761",
+        "usr/share/games/hedgewars/Data", "GFDL-1.3, CC-BY-SA-3.0",
+        place_game("hedgewars"),
+    ),
+    Source(
+        "warzone2100-music", "4.3.3-3",
+        "d3b2c9f90ea5438d45d4aff18339a03ec808e1affa9dac91f7dad61cb15ee64e",
+        "usr/share/games/warzone2100/music", "GPL-2+, CC-BY-SA-3.0, CC0",
+        place_songs,
+    ),
+    Source(
+        "naev-data", "0.8.2-1",
+        "a98849cacdfc72779e03ceb68f32af03cb3c3f382ba8b82e3299ef87254b454d",
+        "usr/share/naev/dat/snd", "GPL-2+, GPL-3, CC-BY-3.0, CC-BY-SA-3.0, public domain",
+        place_game("naev"),
+    ),
+    Source(
+        "supertux-data", "0.6.3-2",
+        "a6ad8865972f1dbb5e7b49f4e1b381dd16a68f3028a3502cfeaca2400285d27f",
+        "usr/share/games/supertux2", "GPL-2+, GPL-3+, CC-BY-SA",
+        place_game("supertux"),
+    ),
+    Source(
+        "colobot-common-sounds", "0.2.0-2",
+        "819e799542eac69c95b072567b5584eb3e0b2bb900de13efa3684915747b1644",
+        "usr/share/games/colobot", "GPL-3+",
+        place_game("colobot"),
+    ),
+    Source(
+        "freedroidrpg-data", "1.0-1",
+        "16c3cfeb82b1ec20c98493bbe1de2e356bd1aec832845630a5a7f12e303baa2b",
+        "usr/share/freedroidrpg/data", "GPL-2+, CC0",
+        place_game("freedroidrpg"),
+    ),
+    Source(
+        "widelands-data", "2:1.1-3",
+        "0e23d645b15bcfb9e3bcae0de9bc1bdfa75a6ecb36b2e449759d6eb0b4bbd8fb",
+        "usr/share/games/widelands/data", "GPL-2+",
+        place_game("widelands"),
+    ),
+    Source(
+        "unknown-horizons", "2019.1-6",
+        "ff49ea196d0f57c80d4cd4509c030240cbe632881f8c5b2a1265dd3e3795f100",
+        "usr/share/unknown-horizons/content/audio", "GPL-2+, CC-BY-SA-3.0",
+        place_unknown_horizons,
+    ),
+    Source(
+        "megaglest-data", "3.13.0-3",
+        "ed4783d9fc78e201a548b266f7c30325eb16cfd58a20bf4597dd6e622f84a07e",
+        "usr/share/games/megaglest", "CC-BY-SA-3.0",
+        place_megaglest,
+    ),
+    Source(
+        "wesnoth-1.16-data", "1:1.16.9-1",
+        "1012b964bd412a6770685e3324ae3b61e176caff7846192d1ee63d55cd621e26",
+        "usr/share/games/wesnoth/1.16", "GPL-2+",
+        place_game("wesnoth_sounds"),
+    ),
+    Source(
+        "tuxpaint-stamps-default", "2022.06.04-1",
+        "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+        "usr/share/tuxpaint/stamps", "GPL-2",
+        place_tuxpaint,
+    ),
+    Source(
+        "fretsonfire-songs-sectoid", "1.dfsg-3.1",
+        "14c1ed3e43c1a6a80eae7698f0469a0825cd1184e441968d62df89ca418aa0b4",
+        "usr/share/games/fretsonfire/data/songs", "MIT",
+        place_songs,
+    ),
+    Source(
+        "fretsonfire-songs-muldjord", "2.dfsg-2.1",
+        "b37adf8b08b46d4182c283e760e4f40622d83674e05803960ea1e11a92600c7b",
+        "usr/share/games/fretsonfire/data/songs", "CC-BY-SA-3.0",
+        place_songs,
+    ),
+)  # fmt: skip
+
+SETS: dict[str, tuple[Source, ...]] = {"foxdot": (FOXDOT,), "debian": DEBIAN, "games": GAMES}

@@ -60,6 +60,14 @@ def rng() -> np.random.Generator:
         (corpus_sources.place_hyperrogue, "sounds/splash1.ogg", "train", "effects"),
         (corpus_sources.place_singularity, "win/Apex Aleph.ogg", "train", "music"),
         (corpus_sources.place_lmms, "drums/ride01.ogg", "train", "effects"),
+        (corpus_sources.place_game("a"), "Sounds/voices/Pirate/Bye.ogg", "train", "speech"),
+        (corpus_sources.place_game("a"), "Music/Pirate.ogg", "train", "music"),
+        (corpus_sources.place_game("a"), "sounds/music_box.ogg", "train", "effects"),
+        (corpus_sources.place_megaglest, "u/sounds/archer_ack2.wav", "train", "speech"),
+        (corpus_sources.place_megaglest, "u/sounds/archer_attack2.wav", "train", "effects"),
+        (corpus_sources.place_tuxpaint, "animals/owl_desc_ru.ogg", "train", "speech"),
+        (corpus_sources.place_tuxpaint, "symbols/math/7_en_GB.ogg", "train", "speech"),
+        (corpus_sources.place_tuxpaint, "animals/horned_owl.ogg", "train", "effects"),
     ],
 )
 def test_place_follows_the_hold_out_rule(place, path, split, category):
@@ -74,6 +82,13 @@ def test_place_gives_different_sounds_different_names():
         for path in ("x/lower/0_kick.wav", "x/upper/0_kick.wav", "_/1/one1.wav", "_/2/two1.wav")
     ]
     assert len({stem.lower() for stem in stems}) == len(stems)
+
+
+@pytest.mark.parametrize("path", ["animals/owl_desc_fr.ogg", "symbols/math/7_lt.ogg"])
+def test_place_held_out_languages_are_not_heard_in_games(path):
+    assert corpus_sources.place_tuxpaint(PurePosixPath(path)) is None
+    assert corpus_sources.place_unknown_horizons(PurePosixPath("voice/fr/0/1.ogg")) is None
+    assert corpus_sources.place_unknown_horizons(PurePosixPath("voice/de/0/1.ogg")) is not None
 
 
 def test_place_single_cycles_are_left_out():
@@ -160,6 +175,15 @@ def test_sort_in_places_links_and_lists(tmp_path, package):
     assert list(left_out) == ["x/lower/broken.wav"]
     assert (output / found[0]).read_bytes() == (package / "x/lower/bright.wav").read_bytes()
     assert (output / found[0]).stat().st_ino == (output / found[2]).stat().st_ino
+    assert len(files) == 3
+
+
+def test_sort_in_takes_the_same_sound_once(tmp_path, package):
+    again = package / "y/lower/again.wav"
+    again.parent.mkdir(parents=True)
+    again.write_bytes((package / "x/lower/bright.wav").read_bytes())
+    files, left_out = fetch_corpus.sort_in(corpus_sources.FOXDOT, package, tmp_path / "corpus")
+    assert left_out["y/lower/again.wav"] == "the same as x/lower/bright.wav"
     assert len(files) == 3
 
 

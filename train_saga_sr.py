@@ -473,9 +473,13 @@ class SAGASRTrainer(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the global norm, log it, and stop where it is not finite."""
-        parameters = [parameter for _, parameter in self.model.trainable()]
-        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf))
+        """Clip the norm of parts that share no loss, log that of all, stop if it is not finite."""
+        limit = gradient_clip_val or math.inf
+        norms = [
+            whole(torch.nn.utils.clip_grad_norm_(part, limit))
+            for part in self.model.trained_apart()
+        ]
+        norm = torch.stack(norms).norm()
         self._stop_if_not_finite("gradient norm", norm)
         self._grad_norms.append(float(norm))
 

@@ -361,6 +361,13 @@ class SAGASRModel(nn.Module):
         """Names and parameters that the stage trains."""
         return ((n, p) for n, p in self.named_parameters() if p.requires_grad)
 
+    def trained_apart(self) -> list[list[nn.Parameter]]:
+        """What the stage trains, in parts that share no loss: the prior, if any, and the rest."""
+        parts: dict[bool, list[nn.Parameter]] = {}
+        for name, parameter in self.trainable():
+            parts.setdefault(name.startswith("prior_predictor."), []).append(parameter)
+        return list(parts.values())
+
     def _freeze_unused(self) -> None:
         """Only what the stage's forward reaches has a gradient; DDP, Adam and EMA skip the rest."""
         diffusion, stage = self.config.model.diffusion, self.config.stage

@@ -230,7 +230,7 @@ def test_debian_without_apt_says_what_works(tmp_path):
         check=False,
     )
     assert run.returncode == 2
-    assert "error: --sets debian needs apt-get" in run.stderr
+    assert "error: --sets debian and games need apt-get" in run.stderr
     assert "Traceback" not in run.stderr
     assert [path.name for path in tmp_path.iterdir()] == []
 

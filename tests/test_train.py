@@ -290,6 +290,22 @@ def test_condition_dropout_has_the_probabilities_of_the_config(
         assert float(event.float().mean()) == pytest.approx(probability, abs=0.025)
 
 
+def test_clipping_keeps_the_flow_from_scaling_the_prior(
+    train: Any, corpus: Path, tmp_path: Path
+) -> None:
+    options = train.parse_options(_flags(corpus, tmp_path, tiny_demo()))
+    module = train.SAGASRTrainer(train.resolve_config(options), options)
+    prior, rest = [], []
+    for name, parameter in module.model.trainable():
+        of_prior = name.startswith("prior_predictor.")
+        parameter.grad = torch.full_like(parameter, 1e-6 if of_prior else 1.0)
+        (prior if of_prior else rest).append(parameter)
+    module.configure_gradient_clipping(None, 1.0, "norm")
+    assert all(bool((parameter.grad == 1e-6).all()) for parameter in prior)
+    norms = torch.stack([parameter.grad.norm() for parameter in rest])
+    assert float(norms.norm()) == pytest.approx(1, abs=1e-4)
+
+
 def test_learning_rate_is_inverse_lr_with_warmup_and_cooldown(train: Any) -> None:
     factor = train.learning_rate_factor
     plain = InverseLR()

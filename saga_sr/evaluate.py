@@ -188,6 +188,7 @@ from saga_sr.report import (
     SweepPoint,
     percentiles,
     picture_name,
+    summary_table,
     write_csv,
     write_report,
 )
@@ -571,6 +572,7 @@ def main(flags: argparse.Namespace) -> None:
         flags.output, results, evaluation.introduction(), evaluation.notes, pictures, sweeps
     )
     write_json_atomic(flags.output / "run.json", evaluation.record())
+    print(f"\n{summary_table(results)}\n")
     print(f"{flags.output / 'report.md'}: {len(clips.clips)} clips, {len(rows)} rows")
 
 

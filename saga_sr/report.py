@@ -165,6 +165,25 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
+SUMMARY_METRICS = ("lsd", "high_band_error_db")
+
+
+def summary_table(results: Results) -> str:
+    """LSD and band error of every row, a column for each category and cutoff."""
+    title = ", ".join(results.metrics[name].label for name in SUMMARY_METRICS)
+    header = [title, *(f"{category}, {hz / 1000:g} kHz" for category, hz in results.groups)]
+    rows = []
+    for row in results.rows:
+        cells = [
+            ", ".join(number(results.mean(group, row, name)[0]) for name in SUMMARY_METRICS)
+            if row in results.values[group]
+            else "–"
+            for group in results.groups
+        ]
+        rows.append([row, *cells])
+    return markdown_table(header, rows)
+
+
 def group_table(results: Results, group: Group) -> str:
     """The table of one category at one cutoff; a row that has no clip is left out."""
     labels = results.embeddings
@@ -311,7 +330,7 @@ def write_report(
     """
     swept = {point.row for points in sweeps.values() for point in points}
     boxed = [row for row in results.rows if row not in swept]
-    text = ["# Evaluation", *introduction, _definitions(results)]
+    text = ["# Evaluation", *introduction, summary_table(results), _definitions(results)]
     for cutoff_hz in sorted({hz for _, hz in results.groups}):
         text.append(f"## {cutoff_hz / 1000:g} kHz")
         for group in (one for one in results.groups if one[1] == cutoff_hz):

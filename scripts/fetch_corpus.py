@@ -1,9 +1,9 @@
 """Fetch a real training corpus from the package registries: music, speech and effects.
 
-``foxdot`` is the source distribution of FoxDot on the Python package index: 346 short sounds,
+``foxdot`` is the source distribution of FoxDot on the Python package index: 342 short sounds,
 CC-BY-SA-4.0. It needs nothing but pip. ``debian`` is six data packages of Debian, about five
 hours, and needs apt-get and dpkg-deb. ``games`` is the music, the voices and the sounds of a dozen
-more, for training only (2.3 GB to download). Nothing of it is part of this repository.
+games more, for training only (2.3 GB to download). Nothing of it is part of this repository.
 
 The output folder then holds
 

@@ -98,6 +98,21 @@ def report(data: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFact
 # --- one run on all of it
 
 
+def test_evaluate_summary_has_the_means_of_the_csv(report: Path) -> None:
+    lines = (report / "report.md").read_text(encoding="utf-8").splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("| LSD, band error (dB) |"))
+    header, rows = lines[start], lines[start + 2 : start + 9]
+    assert header.split(" | ")[1:] == [
+        "music, 4 kHz", "speech, 4 kHz", "music, 9 kHz", "speech, 9 kHz |"
+    ]  # fmt: skip
+    for metric, part in (("lsd", 0), ("high_band_error_db", 1)):
+        for row in rows:
+            name, cell = row.strip("| ").split(" | ")[:2]
+            wanted = {"category": "music", "cutoff_hz": "4000", "row": name, "metric": metric}
+            mean = np.nanmean(list(values(report, **wanted).values()))
+            assert float(cell.split(", ")[part]) == pytest.approx(mean, abs=0.0051)
+
+
 def test_evaluate_measures_every_row_of_every_category_and_cutoff(report: Path) -> None:
     record = json.loads((report / "run.json").read_text(encoding="utf-8"))
     rows = ["unprocessed", "ceiling", "band replication", "shaped noise", "tiny"]

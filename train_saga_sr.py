@@ -134,6 +134,12 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--max_steps", type=int, default=26000, help="optimiser steps")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument(
+        "--prior_only",
+        action="store_true",
+        help="train where the flow starts, not the DiT: larger batches, a few minutes; go on with "
+        "--init_from",
+    )
+    run.add_argument(
         "--optimizer",
         choices=OPTIMIZERS,
         default="adamw",
@@ -328,6 +334,7 @@ from saga_sr.ema import EMA
 from saga_sr.flow import interpolate, sample_timesteps, target_velocity
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.model import Conditioning, SAGASRModel
+from saga_sr.prior import Prior
 from saga_sr.randomness import torch_generator
 from saga_sr.restore import condition, generate
 from saga_sr.sharding import ShardedStrategy, is_sharded, shard, whole, whole_state
@@ -359,6 +366,8 @@ class SAGASRTrainer(L.LightningModule):
         self.config, self.options, self.text_encoder = config, options, text_encoder
         self.model = SAGASRModel(config)
         self.model.activation_checkpointing = options.activation_checkpointing
+        if options.prior_only:
+            self.model.freeze_all_but_prior()
         if options.compile:
             self.model.dit.transformer.compile()
         if options.detect_anomaly:
@@ -384,16 +393,27 @@ class SAGASRTrainer(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         hr_latent, cond = self.encode_batch(batch)
         draws = [item["draw"] for item in batch[1]]
-        t, noise, drop_lr, drop_text = self.draw_training_noise(draws, hr_latent)
         prior = self.model.prior(self._half_untold(cond, draws))
-        start, cond = prior.start(noise), replace(cond, prior=prior)
+        prior_loss = self.model.prior_loss(prior, cond.lr_latent, hr_latent)
+        if self.options.prior_only:
+            loss, total = prior_loss, prior_loss
+        else:
+            loss = self.flow_loss(hr_latent, replace(cond, prior=prior), prior, draws)
+            total = loss + prior_loss
+        self._stop_if_not_finite("loss", loss, [item["audio_path"] for item in batch[1]])
+        self._micro_losses.append(loss.detach())
+        return total
+
+    def flow_loss(
+        self, hr_latent: Tensor, cond: Conditioning, prior: Prior, draws: list[int]
+    ) -> Tensor:
+        """Squared velocity error from the prior to the HR latent [B, D, L], a scalar."""
+        t, noise, drop_lr, drop_text = self.draw_training_noise(draws, hr_latent)
+        start = prior.start(noise)
         x_t = interpolate(hr_latent, start, t)
         velocity = self.model.velocity(x_t, t, cond, drop_lr, drop_text)
         error = velocity.float() - target_velocity(hr_latent, start)
-        loss = (error / prior.error_unit(hr_latent)).square().mean()
-        self._stop_if_not_finite("loss", loss, [item["audio_path"] for item in batch[1]])
-        self._micro_losses.append(loss.detach())
-        return loss + self.model.prior_loss(prior, cond.lr_latent, hr_latent)
+        return (error / prior.error_unit(hr_latent)).square().mean()
 
     def encode_batch(self, batch: Batch) -> tuple[Tensor, Conditioning]:
         """HR latent [B, D, L] and the conditions, HR and LR encoded in one go."""
@@ -700,6 +720,10 @@ def resolve_config(options: argparse.Namespace) -> ModelConfig:
         if value is not None:
             config = config.replacing(path, value)
     problems = untrained_guidance(config)
+    if options.prior_only and config.model.diffusion.prior_width is None:
+        problems.append(
+            "--prior_only: the config has no prior to train (model.diffusion.prior_width)"
+        )
     if options.val_cutoff_hz >= config.sample_rate / 2:
         problems.append(f"--val_cutoff_hz is {options.val_cutoff_hz:g}, at or above Nyquist")
     if problems:

@@ -368,6 +368,11 @@ class SAGASRModel(nn.Module):
             parts.setdefault(name.startswith("prior_predictor."), []).append(parameter)
         return list(parts.values())
 
+    def freeze_all_but_prior(self) -> None:
+        """From here on `trainable` is what predicts the prior, as far as the stage reaches it."""
+        for name, parameter in self.trainable():
+            parameter.requires_grad_(name.startswith("prior_predictor."))
+
     def _freeze_unused(self) -> None:
         """Only what the stage's forward reaches has a gradient; DDP, Adam and EMA skip the rest."""
         diffusion, stage = self.config.model.diffusion, self.config.stage

@@ -213,6 +213,29 @@ def test_fast_dev_run_goes_through_everything_once(
     assert (tmp_path / "run/export/config.json").is_file()
 
 
+def test_prior_only_trains_the_prior_and_leaves_the_rest_as_it_was(
+    train: Any, corpus: Path, tmp_path: Path
+) -> None:
+    _run(train, _flags(corpus, tmp_path, tiny_demo()))
+    before = SAGASRModel.from_pretrained(tmp_path / "run/export").state_dict()
+    output = tmp_path / "prior"
+    extra = ["--init_from", str(tmp_path / "run/export"), "--output_dir", str(output),
+             "--prior_only", "--learning_rate", "0.01"]  # fmt: skip
+    flags = _flags(corpus, tmp_path, tiny_demo(), *extra)
+    _run(train, flags)
+    _run(train, [*flags, "--checkpoint", "last", "--max_steps", "3"])
+    after = SAGASRModel.from_pretrained(output / "export").state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed
+    assert all(name.startswith("prior_predictor.") for name in changed)
+
+
+def test_prior_only_needs_a_prior(train: Any, corpus: Path, tmp_path: Path) -> None:
+    extra = ["--prior_only", "--allow_random_pretransform", "--disable_caption"]
+    with pytest.raises(UserError, match="--prior_only: the config has no prior"):
+        _run(train, _flags(corpus, tmp_path, tiny_vae(), *extra))
+
+
 def test_overfit_clips_repeats_the_same_audio(train: Any, corpus: Path, tmp_path: Path) -> None:
     flags = _flags(corpus, tmp_path, tiny_demo(), "--overfit_clips", "2")
     options = train.parse_options(flags)

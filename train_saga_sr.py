@@ -36,6 +36,7 @@ from saga_sr.errors import UserError, run_cli
 LOGGERS = ("tensorboard", "csv", "wandb")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 OPTIMIZERS = ("adamw", "adamw8bit")
+TRAINED_PARTS = ("prior", "flow")
 LAUNCHER_VARIABLES = {"WORLD_SIZE", "SLURM_NTASKS", "MASTER_ADDR"}  # torchrun, srun, by hand
 
 
@@ -134,10 +135,10 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--max_steps", type=int, default=26000, help="optimiser steps")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument(
-        "--prior_only",
-        action="store_true",
-        help="train where the flow starts, not the DiT: larger batches, a few minutes; go on with "
-        "--init_from",
+        "--train_only",
+        choices=TRAINED_PARTS,
+        help="prior: where the flow starts, in larger batches and minutes; flow: the DiT, with the "
+        "prior of --init_from as it is. The prior learns sources by heart long before the DiT",
     )
     run.add_argument(
         "--optimizer",
@@ -271,6 +272,8 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
         problems.append(
             "--lowpass_on_device does not go with --lowpass_resample, which runs on the CPU only"
         )
+    if options.train_only == "flow" and not options.init_from:
+        problems.append("--train_only flow needs --init_from, whose prior it leaves as it is")
     if options.init_from and options.pretrained_ckpt:
         problems.append("--init_from and --pretrained_ckpt both start the weights: give one")
     for flag in ("train_dir", "val_dir"):
@@ -366,8 +369,8 @@ class SAGASRTrainer(L.LightningModule):
         self.config, self.options, self.text_encoder = config, options, text_encoder
         self.model = SAGASRModel(config)
         self.model.activation_checkpointing = options.activation_checkpointing
-        if options.prior_only:
-            self.model.freeze_all_but_prior()
+        if options.train_only:
+            self.model.freeze_all_but(options.train_only)
         if options.compile:
             self.model.dit.transformer.compile()
         if options.detect_anomaly:
@@ -394,15 +397,14 @@ class SAGASRTrainer(L.LightningModule):
         hr_latent, cond = self.encode_batch(batch)
         draws = [item["draw"] for item in batch[1]]
         prior = self.model.prior(self._half_untold(cond, draws))
-        prior_loss = self.model.prior_loss(prior, cond.lr_latent, hr_latent)
-        if self.options.prior_only:
-            loss, total = prior_loss, prior_loss
-        else:
-            loss = self.flow_loss(hr_latent, replace(cond, prior=prior), prior, draws)
-            total = loss + prior_loss
-        self._stop_if_not_finite("loss", loss, [item["audio_path"] for item in batch[1]])
-        self._micro_losses.append(loss.detach())
-        return total
+        losses = []
+        if self.options.train_only != "prior":
+            losses.append(self.flow_loss(hr_latent, replace(cond, prior=prior), prior, draws))
+        if self.options.train_only != "flow":
+            losses.append(self.model.prior_loss(prior, cond.lr_latent, hr_latent))
+        self._stop_if_not_finite("loss", losses[0], [item["audio_path"] for item in batch[1]])
+        self._micro_losses.append(losses[0].detach())
+        return torch.stack(losses).sum()
 
     def flow_loss(
         self, hr_latent: Tensor, cond: Conditioning, prior: Prior, draws: list[int]
@@ -720,9 +722,10 @@ def resolve_config(options: argparse.Namespace) -> ModelConfig:
         if value is not None:
             config = config.replacing(path, value)
     problems = untrained_guidance(config)
-    if options.prior_only and config.model.diffusion.prior_width is None:
+    if options.train_only and config.model.diffusion.prior_width is None:
         problems.append(
-            "--prior_only: the config has no prior to train (model.diffusion.prior_width)"
+            f"--train_only {options.train_only}: the config has no prior "
+            "(model.diffusion.prior_width), so there is one part only"
         )
     if options.val_cutoff_hz >= config.sample_rate / 2:
         problems.append(f"--val_cutoff_hz is {options.val_cutoff_hz:g}, at or above Nyquist")

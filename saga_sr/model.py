@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -363,15 +363,15 @@ class SAGASRModel(nn.Module):
 
     def trained_apart(self) -> list[list[nn.Parameter]]:
         """What the stage trains, in parts that share no loss: the prior, if any, and the rest."""
-        parts: dict[bool, list[nn.Parameter]] = {}
+        parts: dict[str, list[nn.Parameter]] = {}
         for name, parameter in self.trainable():
-            parts.setdefault(name.startswith("prior_predictor."), []).append(parameter)
+            parts.setdefault(_part(name), []).append(parameter)
         return list(parts.values())
 
-    def freeze_all_but_prior(self) -> None:
-        """From here on `trainable` is what predicts the prior, as far as the stage reaches it."""
+    def freeze_all_but(self, part: Literal["prior", "flow"]) -> None:
+        """From here on `trainable` is only what predicts the prior, or only the rest."""
         for name, parameter in self.trainable():
-            parameter.requires_grad_(name.startswith("prior_predictor."))
+            parameter.requires_grad_(_part(name) == part)
 
     def _freeze_unused(self) -> None:
         """Only what the stage's forward reaches has a gradient; DDP, Adam and EMA skip the rest."""
@@ -435,3 +435,8 @@ def _create_conditioners(config: ModelConfig) -> nn.ModuleDict:
                 nn.Identity() if same else nn.Linear(entry.config.dim, cond_dim)
             )
     return conditioners
+
+
+def _part(name: str) -> str:
+    """The part of the model that a parameter belongs to."""
+    return "prior" if name.startswith("prior_predictor.") else "flow"

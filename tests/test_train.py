@@ -213,27 +213,32 @@ def test_fast_dev_run_goes_through_everything_once(
     assert (tmp_path / "run/export/config.json").is_file()
 
 
-def test_prior_only_trains_the_prior_and_leaves_the_rest_as_it_was(
-    train: Any, corpus: Path, tmp_path: Path
+@pytest.mark.parametrize("part", ["prior", "flow"])
+def test_train_only_one_part_leaves_the_other_as_it_was(
+    train: Any, corpus: Path, tmp_path: Path, part: str
 ) -> None:
     _run(train, _flags(corpus, tmp_path, tiny_demo()))
     before = SAGASRModel.from_pretrained(tmp_path / "run/export").state_dict()
-    output = tmp_path / "prior"
+    output = tmp_path / "part"
     extra = ["--init_from", str(tmp_path / "run/export"), "--output_dir", str(output),
-             "--prior_only", "--learning_rate", "0.01"]  # fmt: skip
+             "--train_only", part, "--learning_rate", "0.01"]  # fmt: skip
     flags = _flags(corpus, tmp_path, tiny_demo(), *extra)
     _run(train, flags)
     _run(train, [*flags, "--checkpoint", "last", "--max_steps", "3"])
     after = SAGASRModel.from_pretrained(output / "export").state_dict()
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed
-    assert all(name.startswith("prior_predictor.") for name in changed)
+    assert {name.startswith("prior_predictor.") for name in changed} == {part == "prior"}
 
 
-def test_prior_only_needs_a_prior(train: Any, corpus: Path, tmp_path: Path) -> None:
-    extra = ["--prior_only", "--allow_random_pretransform", "--disable_caption"]
-    with pytest.raises(UserError, match="--prior_only: the config has no prior"):
+def test_train_only_needs_a_prior_and_for_the_flow_a_trained_one(
+    train: Any, corpus: Path, tmp_path: Path
+) -> None:
+    extra = ["--train_only", "prior", "--allow_random_pretransform", "--disable_caption"]
+    with pytest.raises(UserError, match="--train_only prior: the config has no prior"):
         _run(train, _flags(corpus, tmp_path, tiny_vae(), *extra))
+    with pytest.raises(UserError, match="--train_only flow needs --init_from"):
+        _run(train, _flags(corpus, tmp_path, tiny_demo(), "--train_only", "flow"))
 
 
 def test_overfit_clips_repeats_the_same_audio(train: Any, corpus: Path, tmp_path: Path) -> None:

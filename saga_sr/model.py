@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from saga_sr.config import PROMPT_ID, ModelConfig
 from saga_sr.flow import preconditioning
 from saga_sr.pretransform import MDCTPretransform, create_pretransform
-from saga_sr.prior import Prior, PriorPredictor
+from saga_sr.prior import Prior, PriorPredictor, amplitude_rolloff
 from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit, unit_to_hz
 from saga_sr.sampler import Branch
 from saga_sr.stable_audio import quiet_import
@@ -222,7 +222,7 @@ class SAGASRModel(nn.Module):
         """The roll-off f_h [B] of the spectrum that a prior expects, in Hz; f_l [B] at least."""
         if self.prior_predictor is None or not isinstance(self.pretransform, MDCTPretransform):
             raise ValueError("no prior predictor, no expected roll-off")
-        unit = self.prior_predictor.rolloff_unit(self.pretransform.amplitude(prior.scale))
+        unit = amplitude_rolloff(self.pretransform.amplitude(prior.scale))
         return torch.maximum(unit_to_hz(unit, self.config.sample_rate), rolloff_low_hz)
 
     def _prior(

@@ -247,11 +247,12 @@ class PriorPredictor(nn.Module):
         smooth = F.avg_pool1d(bands, 3, 1, 1, count_include_pad=False)
         return 0.5 * (smooth + _FLOOR**2).log()
 
-    def rolloff_unit(self, amplitude: Tensor) -> Tensor:
-        """Normalised roll-off [B] of MDCT amplitudes [B, C, H, L] (`saga_sr.rolloff`)."""
-        total = amplitude.sum(dim=(1, 3)).cumsum(dim=-1)
-        below = total < FRACTION * total[:, -1:]
-        return below.sum(dim=-1) / total.shape[-1]
+
+def amplitude_rolloff(amplitude: Tensor) -> Tensor:
+    """Normalised roll-off [B] of MDCT amplitudes [B, C, H, L] (`saga_sr.rolloff`)."""
+    total = amplitude.sum(dim=(1, 3)).cumsum(dim=-1)
+    below = total < FRACTION * total[:, -1:]
+    return below.sum(dim=-1) / total.shape[-1]
 
 
 def _band_centres_hz(nyquist_hz: float) -> Tensor:

@@ -1,0 +1,125 @@
+"""What the prior alone promises: noise at the expected levels, without the DiT.
+
+    python benchmarks/prior.py --model MODEL --audio_dir VAL/music VAL/speech VAL/effects
+
+The first seconds of every file are cut into segments, low-passed (Chebyshev-1, order 8) and given
+to the prior without a target roll-off. Printed are, for each folder and cutoff: LSD and band error
+of noise at its levels, and by how much its levels above the cutoff are too high in the mean; means
+over files. The worst file is named: of few files, one decides. The prior of a model is trained by
+`train_saga_sr.py --train_only prior`.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from saga_sr.audio_files import AudioIndex
+from saga_sr.config import MDCTConfig
+from saga_sr.lowfreq import low_frequency_replace
+from saga_sr.lowpass import apply_lowpass, field_lowpass
+from saga_sr.metrics import band_edges_hz, high_band_error_db, lsd, spectrum_end_hz
+from saga_sr.model import Conditioning, SAGASRModel
+from saga_sr.restore import segment_noise
+from saga_sr.rolloff import spectral_rolloff
+
+SILENT = 1e-4
+LEVEL_FLOOR = 1e-10
+
+
+def segments(folder: Path, size: int, rate: int, most: int) -> Iterator[tuple[str, Tensor]]:
+    """(file, [N, 1, T]) of every file; what is left of the last segment is silence."""
+    index = AudioIndex.scan([folder], progress=False)
+    for position in range(len(index)):
+        header = index.header(position)
+        length = min(int(header.frames / header.sample_rate * rate), most * size)
+        audio = torch.from_numpy(index.read(position, 0, length, rate)).mean(dim=0)
+        audio = torch.nn.functional.pad(audio, (0, -len(audio) % size))
+        yield index.path(position).stem, audio.view(-1, 1, size)
+
+
+def band_level_db(audio: Tensor, edges_hz: list[float], rate: int) -> Tensor:
+    """Mean level of each band over a segment [1, T], in dB."""
+    power = torch.fft.rfft(audio[0]).abs().square()
+    hz = torch.fft.rfftfreq(audio.shape[-1], 1 / rate)
+    bands = [power[(hz >= a) & (hz < b)].mean() for a, b in pairwise(edges_hz)]
+    return 10 * (torch.stack(bands) / audio.shape[-1] + LEVEL_FLOOR).log10()
+
+
+@torch.no_grad()
+def measure(model: SAGASRModel, truth: Tensor, cutoff_hz: float, seed: str) -> np.ndarray | None:
+    """Mean LSD, band error and level bias of a file's segments [N, 1, T]; None: nothing to hear."""
+    rate, lowpass = model.config.sample_rate, field_lowpass(cutoff_hz)
+    lr = torch.stack([apply_lowpass(one, rate, lowpass) for one in truth])
+    low_hz = torch.cat([spectral_rolloff(one[None], rate) for one in lr])
+    rolloff_hz = torch.stack([low_hz, torch.full_like(low_hz, torch.nan)], dim=1)
+    prior = model.prior(Conditioning(model.encode(lr), rolloff_hz=rolloff_hz))
+    noise = segment_noise(model.config, [("prior", seed, n) for n in range(len(truth))])
+    mdct = model.config.model.pretransform.config
+    assert isinstance(mdct, MDCTConfig)
+    noise = companded(noise, mdct.power)
+    passband_hz = torch.full((len(truth),), lowpass.passband_hz(rate))
+    heard = low_frequency_replace(model.decode(prior.start(noise)), lr, passband_hz, rate)
+    rows = []
+    for estimate, one in zip(heard, truth, strict=True):
+        end_hz = spectrum_end_hz(one, rate) or rate / 2
+        if one.abs().max() < SILENT or end_hz < 1.26 * cutoff_hz:
+            continue
+        edges_hz = band_edges_hz(cutoff_hz, end_hz)
+        levels = [band_level_db(audio, edges_hz, rate) for audio in (estimate, one)]
+        pair = (estimate[None], one[None])
+        rows.append(
+            (
+                lsd(*pair, sample_rate=rate, high_hz=end_hz).item(),
+                high_band_error_db(*pair, cutoff_hz, rate, end_hz).item(),
+                (levels[0] - levels[1]).mean().item(),
+            )
+        )
+    return np.mean(rows, axis=0) if rows else None
+
+
+def companded(noise: Tensor, power: float) -> Tensor:
+    """Normal noise as it looks companded, at the same mean square: decoded, it is normal again."""
+    shaped = noise.sign() * noise.abs() ** power
+    return shaped / shaped.square().mean().sqrt()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--audio_dir", type=Path, nargs="+", required=True)
+    parser.add_argument("--cutoffs", type=float, nargs="+", default=[4000.0, 8000.0])
+    parser.add_argument("--segments", type=int, default=8, help="of each file, at most")
+    flags = parser.parse_args()
+    model = SAGASRModel.from_pretrained(flags.model)
+    if model.prior_predictor is None or model.config.audio_channels != 1:
+        raise SystemExit(f"{flags.model}: has no prior, or is not a mono model")
+    size, rate = model.config.sample_size, model.config.sample_rate
+    print("| | LSD | band error (dB) | level bias (dB) | worst file |\n|---|---|---|---|---|")
+    for cutoff_hz in flags.cutoffs:
+        for folder in flags.audio_dir:
+            found = {
+                name: row
+                for name, truth in segments(folder, size, rate, flags.segments)
+                if (row := measure(model, truth, cutoff_hz, name)) is not None
+            }
+            mean = np.mean(list(found.values()), axis=0)
+            worst = max(found, key=lambda name: found[name][1])
+            cells = f"{mean[0]:.3f} | {mean[1]:.2f} | {mean[2]:+.1f} | {worst}"
+            worst_cells = f"{found[worst][1]:.1f}, {found[worst][2]:+.1f}"
+            print(
+                f"| {folder.name}, {cutoff_hz / 1000:g} kHz | {cells} ({worst_cells}) |", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -138,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--train_only",
         choices=TRAINED_PARTS,
         help="prior: where the flow starts, in larger batches and minutes; flow: the DiT, with the "
-        "prior of --init_from as it is. The prior learns sources by heart long before the DiT",
+        "prior of --init_from as it is (default: both)",
     )
     run.add_argument(
         "--optimizer",
@@ -337,7 +337,6 @@ from saga_sr.ema import EMA
 from saga_sr.flow import interpolate, sample_timesteps, target_velocity
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.model import Conditioning, SAGASRModel
-from saga_sr.prior import Prior
 from saga_sr.randomness import torch_generator
 from saga_sr.restore import condition, generate
 from saga_sr.sharding import ShardedStrategy, is_sharded, shard, whole, whole_state
@@ -399,18 +398,17 @@ class SAGASRTrainer(L.LightningModule):
         prior = self.model.prior(self._half_untold(cond, draws))
         losses = []
         if self.options.train_only != "prior":
-            losses.append(self.flow_loss(hr_latent, replace(cond, prior=prior), prior, draws))
+            losses.append(self.flow_loss(hr_latent, replace(cond, prior=prior), draws))
         if self.options.train_only != "flow":
             losses.append(self.model.prior_loss(prior, cond.lr_latent, hr_latent))
         self._stop_if_not_finite("loss", losses[0], [item["audio_path"] for item in batch[1]])
         self._micro_losses.append(losses[0].detach())
         return torch.stack(losses).sum()
 
-    def flow_loss(
-        self, hr_latent: Tensor, cond: Conditioning, prior: Prior, draws: list[int]
-    ) -> Tensor:
+    def flow_loss(self, hr_latent: Tensor, cond: Conditioning, draws: list[int]) -> Tensor:
         """Squared velocity error from the prior to the HR latent [B, D, L], a scalar."""
         t, noise, drop_lr, drop_text = self.draw_training_noise(draws, hr_latent)
+        prior = self.model.prior(cond)
         start = prior.start(noise)
         x_t = interpolate(hr_latent, start, t)
         velocity = self.model.velocity(x_t, t, cond, drop_lr, drop_text)

@@ -4,15 +4,13 @@
 
 The first seconds of every file are cut into segments, low-passed (Chebyshev-1, order 8) and given
 to the prior without a target roll-off. Printed are, for each folder and cutoff: LSD and band error
-of noise at its levels, and by how much its levels above the cutoff are too high in the mean; means
-over files. The worst file is named: of few files, one decides. The prior of a model is trained by
-`train_saga_sr.py --train_only prior`.
+of noise at its levels, means over files. The worst file is named: of few files, one decides.
+`train_saga_sr.py --train_only prior` trains it.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +23,12 @@ from saga_sr.audio_files import AudioIndex
 from saga_sr.config import MDCTConfig
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.lowpass import apply_lowpass, field_lowpass
-from saga_sr.metrics import band_edges_hz, high_band_error_db, lsd, spectrum_end_hz
+from saga_sr.metrics import high_band_error_db, lsd, spectrum_end_hz
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.restore import segment_noise
 from saga_sr.rolloff import spectral_rolloff
 
 SILENT = 1e-4
-LEVEL_FLOOR = 1e-10
 
 
 def segments(folder: Path, size: int, rate: int, most: int) -> Iterator[tuple[str, Tensor]]:
@@ -45,17 +42,9 @@ def segments(folder: Path, size: int, rate: int, most: int) -> Iterator[tuple[st
         yield index.path(position).stem, audio.view(-1, 1, size)
 
 
-def band_level_db(audio: Tensor, edges_hz: list[float], rate: int) -> Tensor:
-    """Mean level of each band over a segment [1, T], in dB."""
-    power = torch.fft.rfft(audio[0]).abs().square()
-    hz = torch.fft.rfftfreq(audio.shape[-1], 1 / rate)
-    bands = [power[(hz >= a) & (hz < b)].mean() for a, b in pairwise(edges_hz)]
-    return 10 * (torch.stack(bands) / audio.shape[-1] + LEVEL_FLOOR).log10()
-
-
 @torch.no_grad()
 def measure(model: SAGASRModel, truth: Tensor, cutoff_hz: float, seed: str) -> np.ndarray | None:
-    """Mean LSD, band error and level bias of a file's segments [N, 1, T]; None: nothing to hear."""
+    """Mean LSD and band error of a file's segments [N, 1, T]; None: nothing to hear."""
     rate, lowpass = model.config.sample_rate, field_lowpass(cutoff_hz)
     lr = torch.stack([apply_lowpass(one, rate, lowpass) for one in truth])
     low_hz = torch.cat([spectral_rolloff(one[None], rate) for one in lr])
@@ -72,14 +61,11 @@ def measure(model: SAGASRModel, truth: Tensor, cutoff_hz: float, seed: str) -> n
         end_hz = spectrum_end_hz(one, rate) or rate / 2
         if one.abs().max() < SILENT or end_hz < 1.26 * cutoff_hz:
             continue
-        edges_hz = band_edges_hz(cutoff_hz, end_hz)
-        levels = [band_level_db(audio, edges_hz, rate) for audio in (estimate, one)]
         pair = (estimate[None], one[None])
         rows.append(
             (
                 lsd(*pair, sample_rate=rate, high_hz=end_hz).item(),
                 high_band_error_db(*pair, cutoff_hz, rate, end_hz).item(),
-                (levels[0] - levels[1]).mean().item(),
             )
         )
     return np.mean(rows, axis=0) if rows else None
@@ -104,7 +90,7 @@ def main() -> None:
     if model.prior_predictor is None or model.config.audio_channels != 1:
         raise SystemExit(f"{flags.model}: has no prior, or is not a mono model")
     size, rate = model.config.sample_size, model.config.sample_rate
-    print("| | LSD | band error (dB) | level bias (dB) | worst file |\n|---|---|---|---|---|")
+    print("| | LSD | band error (dB) | worst file |\n|---|---|---|---|")
     for cutoff_hz in flags.cutoffs:
         for folder in flags.audio_dir:
             found = {
@@ -114,11 +100,8 @@ def main() -> None:
             }
             mean = np.mean(list(found.values()), axis=0)
             worst = max(found, key=lambda name: found[name][1])
-            cells = f"{mean[0]:.3f} | {mean[1]:.2f} | {mean[2]:+.1f} | {worst}"
-            worst_cells = f"{found[worst][1]:.1f}, {found[worst][2]:+.1f}"
-            print(
-                f"| {folder.name}, {cutoff_hz / 1000:g} kHz | {cells} ({worst_cells}) |", flush=True
-            )
+            cells = f"{mean[0]:.3f} | {mean[1]:.2f} | {worst} ({found[worst][1]:.1f})"
+            print(f"| {folder.name}, {cutoff_hz / 1000:g} kHz | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

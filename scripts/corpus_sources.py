@@ -1,7 +1,7 @@
 """What the corpus is made of: packages, where their sounds lie, who may be heard in training.
 
 Three sets: ``foxdot`` (Python package index), ``debian`` (six packages, all validation sounds are
-in them) and ``games`` (data of games that Debian packages: seven times as much, for training only).
+in them) and ``games`` (data of games that Debian packages: four times as much, for training only).
 
 A source is one package of a registry. Its ``place`` function says for every audio file inside
 which part it goes to: train or val, and music, speech or effects. ``None`` leaves a file out.

@@ -49,6 +49,7 @@ TARGETS = (SCAN, SETUP, STEP, CHECKPOINT, VALIDATION, None)  # None: anywhere
 PRE_ENCODE_TARGETS = (SCAN, ENCODING, SHARD, None)
 POLL_S = 0.0002
 TIMEOUT_S = 300.0
+_TOO_SHORT = "the run ended before all kills were done: give it more to do, --max_steps"
 PHASE = mmap.mmap(-1, 1)  # shared with every fork: where it is now
 
 
@@ -260,7 +261,7 @@ def kill_forks(
             shutil.rmtree(cache, ignore_errors=True)
         phase = kill_in_phase(forked(program, make_argv(turn), log), target, rng)
         if phase is None:
-            raise SystemExit(f"it ended before all kills were done: {tail(log)}")
+            raise SystemExit(_TOO_SHORT)
         counts[PHASES[phase]] += 1
         print(f"  kill {turn + 1}: {PHASES[phase]}", flush=True)
     return counts
@@ -278,7 +279,7 @@ def check_training(root: Path, options: argparse.Namespace, log: Path) -> tuple[
     counts = kill_forks(train, argv, options.kills, TARGETS, root / "cache", log, rng)
     for turn in range(options.fresh):
         if not kill_fresh(argv(turn), log, rng):
-            raise SystemExit("the run ended before all kills were done: raise --max_steps")
+            raise SystemExit(_TOO_SHORT)
         counts["a new process"] += 1
         print("  kill of a new process", flush=True)
     run_to_the_end(train, run_flags(root, killed, steps, 2), log)

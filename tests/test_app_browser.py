@@ -5,27 +5,24 @@ Debian `apt-get install chromium chromium-driver`). Where one is missing, this i
 """
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from person_at_page import Person
 from tiny_restorer import RATE, tiny_model
 
 from saga_sr.app import serving
 from saga_sr.randomness import numpy_generator
 
 pytest.importorskip("gradio", reason="gradio is an extra: pip install -r requirements-app.txt")
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs: pip install selenium")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-if CHROMIUM is None or DRIVER is None:
+pytest.importorskip("selenium", reason="needs: pip install selenium")
+if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
     pytest.skip("needs chromium and chromedriver on the PATH", allow_module_level=True)
 
 DURATION_S = 1.5
-_PATIENCE_S = 120
 # Mean level in dB of what is heard, low band and the band that only the restored audio has.
 _HEARD = """
 const done = arguments[arguments.length - 1];
@@ -49,79 +46,6 @@ setTimeout(() => {
   done({low, high, right, moved: audio.currentTime - before});
 }, 400);
 """
-
-
-class Person:
-    """Somebody in front of the page."""
-
-    def __init__(self, address: str, downloads: Path) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in (
-            "--headless=new",
-            "--no-sandbox",
-            "--window-size=1360,860",
-            "--use-fake-ui-for-media-stream",
-            "--use-fake-device-for-media-stream",
-        ):
-            options.add_argument(flag)
-        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-        self.browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-        self.browser.set_script_timeout(_PATIENCE_S)
-        self.browser.get(address)
-        self.until(lambda: self.all(".drop-file"))
-
-    def all(self, selector: str) -> list[Any]:
-        return self.browser.find_elements("css selector", selector)
-
-    def one(self, selector: str) -> Any:
-        return self.browser.find_element("css selector", selector)
-
-    def until(self, true: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + _PATIENCE_S
-        while not (value := true()):
-            assert time.monotonic() < deadline, self.status
-            time.sleep(0.1)
-        return value
-
-    @property
-    def status(self) -> str:
-        return self.one(".status-text").text
-
-    def state(self) -> str | None:
-        return self.one(".stage").get_attribute("data-state")
-
-    def load(self, path: Path) -> None:
-        self.one(".drop-file").send_keys(str(path))
-
-    def restore(self) -> str:
-        """Press the button; the address of the new picture."""
-        before = self.picture("output")
-        self.until(lambda: self.one("#run").is_enabled())
-        self.one("#run").click()
-        return self.until(lambda: (new := self.picture("output")) != before and new)
-
-    def picture(self, track: str) -> str:
-        return self.one(f"[data-track={track}] img").get_attribute("src") or ""
-
-    def pixels(self, track: str) -> list[int]:
-        """Brightness of a picture, rows from the top."""
-        script = """
-            const image = document.querySelector(`[data-track=${arguments[0]}] img`);
-            const done = arguments[arguments.length - 1];
-            image.decode().then(() => {
-              const canvas = document.createElement('canvas');
-              [canvas.width, canvas.height] = [1, image.naturalHeight];
-              const paper = canvas.getContext('2d');
-              paper.drawImage(image, 0, 0, 1, image.naturalHeight);
-              const data = [...paper.getImageData(0, 0, 1, image.naturalHeight).data];
-              done(data.filter((_, i) => i % 4 === 0));
-            });"""
-        return self.browser.execute_async_script(script, track)
-
-    def position_s(self) -> float:
-        player = "document.querySelector('#stage .stage').parentElement.sagaPlayer"
-        return self.browser.execute_script(f"return {player}.audio.currentTime")
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +125,7 @@ def test_switching_while_playing_keeps_the_position_and_the_level(person: Person
     held = person.position_s()
     person.one(".switch [data-track=output]").click()
     assert person.position_s() == held
-    canvas = person.one("[data-track=output] .canvas")
-    webdriver.ActionChains(person.browser).move_to_element(canvas).click().perform()
+    person.click_into("output")
     assert person.position_s() == pytest.approx(DURATION_S / 2, abs=0.05)
     heads = [head.rect["x"] for head in person.all(".playhead")]
     assert heads[0] == heads[1]

@@ -1,0 +1,52 @@
+"""Restore a file on the page in a headless Chromium, as a person would, and take its picture.
+
+    python scripts/draw_page.py RECORDING --output docs/app.png
+
+Needs what the page's test in a browser needs (tests/test_app_browser.py).
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from saga_sr.errors import UserError, run_cli  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("--model", default=str(ROOT / "models" / "saga-sr-demo"))
+    parser.add_argument("--more_controls", action="store_true", help="with these opened")
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    if not options.recording.is_file():
+        raise UserError(f"{options.recording}: no such file")
+
+    from person_at_page import Person
+
+    from saga_sr.app import serving
+    from saga_sr.files import atomic_path
+
+    with tempfile.TemporaryDirectory() as downloads, serving([options.model]) as address:
+        person = Person(address, Path(downloads))
+        try:
+            person.load(options.recording.resolve())
+            person.until(lambda: person.state() == "loaded")
+            person.restore()
+            person.click_into("output")
+            if options.more_controls:
+                person.one(".label-wrap").click()
+            person.until(lambda: person.status.startswith("Restored"))
+            with atomic_path(options.output) as temporary:
+                temporary.write_bytes(person.browser.get_screenshot_as_png())
+        finally:
+            person.browser.quit()
+    print(options.output)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(main))

@@ -1,11 +1,11 @@
-# make install | lint | test | demo | benchmarks | clean. Needs Python 3.11, 3.12 or 3.13:
+# make install | lint | test | demo | app | benchmarks | clean. Needs Python 3.11, 3.12 or 3.13:
 #   make test PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install lint test demo benchmarks clean
+.PHONY: install lint test demo app benchmarks clean
 
 install: $(INSTALLED)
 
@@ -28,6 +28,14 @@ test: lint
 
 demo: install
 	$(BIN)/python scripts/demo.py
+
+# The page in the browser, at http://127.0.0.1:7860
+app: $(VENV)/.app
+	$(BIN)/python -m saga_sr.app
+
+$(VENV)/.app: $(INSTALLED) requirements-app.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-app.txt
+	@touch $@
 
 # All that a CPU does in about ten minutes; docs/benchmarks.md says what the figures mean.
 benchmarks: export OMP_NUM_THREADS := 1

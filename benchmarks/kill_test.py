@@ -49,7 +49,9 @@ TARGETS = (SCAN, SETUP, STEP, CHECKPOINT, VALIDATION, None)  # None: anywhere
 PRE_ENCODE_TARGETS = (SCAN, ENCODING, SHARD, None)
 POLL_S = 0.0002
 TIMEOUT_S = 300.0
-_TOO_SHORT = "the run ended before all kills were done: give it more to do, --max_steps"
+_TOO_SHORT = (
+    "the run ended before all kills were done: give it more to do, with --max_steps or --files"
+)
 PHASE = mmap.mmap(-1, 1)  # shared with every fork: where it is now
 
 
@@ -307,8 +309,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=36, help="of forks of a training run")
     parser.add_argument("--fresh", type=int, default=4, help="of new processes of the script")
     parser.add_argument("--pre_encode_kills", type=int, default=12)
-    parser.add_argument("--max_steps", type=int, default=160)
-    parser.add_argument("--files", type=int, default=300)
+    parser.add_argument("--max_steps", type=int, default=320)
+    parser.add_argument("--files", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     mark_phases()

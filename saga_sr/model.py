@@ -16,7 +16,6 @@ Shapes: B items, D latent channels, L latent frames, N text tokens, E width of t
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from saga_sr.config import PROMPT_ID, ModelConfig
 from saga_sr.flow import preconditioning
+from saga_sr.precision import full_precision
 from saga_sr.pretransform import MDCTPretransform, create_pretransform
 from saga_sr.prior import Prior, PriorPredictor, amplitude_rolloff
 from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit, unit_to_hz
@@ -207,16 +207,15 @@ class SAGASRModel(nn.Module):
     def predict_prior(
         self, lr_latent: Tensor, measured: Tensor, rolloff_unit: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """`PriorPredictor.forward`, in full precision: noise has one size in every precision."""
+        """`PriorPredictor.forward`, as a method of its own, which FSDP can gather weights for."""
         assert self.prior_predictor is not None
-        with _full_precision(lr_latent):
-            return self.prior_predictor(lr_latent, measured, rolloff_unit)
+        return self.prior_predictor(lr_latent, measured, rolloff_unit)
 
     def prior_loss(self, prior: Prior, lr_latent: Tensor, hr_latent: Tensor) -> Tensor:
         """What the predictor is trained on, `PriorPredictor.loss`; 0 without a predictor."""
         if self.prior_predictor is None:
             return hr_latent.new_zeros(())
-        return self.prior_predictor.loss(prior, hr_latent, self.pretransform.level(lr_latent))
+        return self.prior_predictor.loss(hr_latent, prior, self.pretransform.level(lr_latent))
 
     def expected_rolloff_hz(self, prior: Prior, rolloff_low_hz: Tensor) -> Tensor:
         """The roll-off f_h [B] of the spectrum that a prior expects, in Hz; f_l [B] at least."""
@@ -326,7 +325,7 @@ class SAGASRModel(nn.Module):
         rolloff_global: Tensor | None,
     ) -> Tensor:
         dit = self.dit
-        with _full_precision(t):  # times that bfloat16 cannot tell apart
+        with full_precision(t):  # times that bfloat16 cannot tell apart
             features = dit.timestep_features(t.float()[:, None])
         timestep = dit.to_timestep_embed(features)  # [B, E]
         seconds = [
@@ -411,13 +410,6 @@ class SAGASRModel(nn.Module):
         from saga_sr.weights import load_folder
 
         return load_folder(folder_or_hub_id)
-
-
-def _full_precision(like: Tensor) -> AbstractContextManager:
-    """No autocast on the device of ``like``; the meta device has none."""
-    if like.is_meta:
-        return nullcontext()
-    return torch.autocast(like.device.type, enabled=False)
 
 
 def _create_conditioners(config: ModelConfig) -> nn.ModuleDict:

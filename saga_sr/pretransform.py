@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saga_sr.config import AutoencoderPretransformSection, MDCTConfig, ModelConfig
+from saga_sr.precision import in_full_precision
 from saga_sr.snake import replace_snakes
 from saga_sr.stable_audio import quiet_import
 
@@ -111,6 +112,7 @@ class MDCTPretransform(Pretransform):
     def _constant(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value.float(), persistent=False)
 
+    @in_full_precision
     def encode(self, audio: Tensor) -> Tensor:
         batch, channels, length = audio.shape
         blocks = audio.reshape(batch * channels, length // self.hop, self.hop)
@@ -119,6 +121,7 @@ class MDCTPretransform(Pretransform):
         latent = spectrum.mT / self.band_std  # [B*C, hop, L]
         return latent.reshape(batch, self.latent_dim, -1)
 
+    @in_full_precision
     def decode(self, latent: Tensor) -> Tensor:
         batch, _, frames = latent.shape
         spectrum = latent.reshape(batch * self.channels, self.hop, frames) * self.band_std

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 from saga_sr.config import MDCTConfig
 from saga_sr.partials import continue_partials, local_mean
+from saga_sr.precision import in_full_precision
 from saga_sr.rolloff import FRACTION
 
 _FLOOR = 0.01  # levels are told apart down to this fraction of the measured level
@@ -134,6 +135,7 @@ class PriorPredictor(nn.Module):
         )
         self.edge_last = nn.Conv1d(_EDGE_WIDTH, 1, 1)
 
+    @in_full_precision
     def forward(
         self, lr_latent: Tensor, measured: Tensor, rolloff_unit: Tensor | None
     ) -> tuple[Tensor, Tensor]:
@@ -163,6 +165,7 @@ class PriorPredictor(nn.Module):
             missing_logit.unflatten(0, (batch, self.channels)),
         )
 
+    @in_full_precision
     def prior(
         self, lr_latent: Tensor, measured: Tensor, log_level: Tensor, missing_logit: Tensor
     ) -> Prior:
@@ -188,7 +191,8 @@ class PriorPredictor(nn.Module):
         """Log levels of bands [B, C, K, L] at every position: [B, D, L]."""
         return torch.einsum("hk,bckl->bchl", self.bands, log_level).flatten(1, 2)
 
-    def loss(self, prior: Prior, hr_latent: Tensor, measured: Tensor) -> Tensor:
+    @in_full_precision
+    def loss(self, hr_latent: Tensor, prior: Prior, measured: Tensor) -> Tensor:
         """How far a predicted prior is from the HR latent [B, D, L], a scalar."""
         assert prior.log_level is not None
         assert prior.missing_logit is not None

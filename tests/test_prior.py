@@ -153,7 +153,7 @@ def test_predictor_learns_the_level_and_what_is_missing() -> None:
     losses = []
     for step in range(100):
         hr, lr = _frames_that_come_and_go(step)
-        loss = predictor.loss(_prior(predictor, lr), hr, torch.ones_like(lr))
+        loss = predictor.loss(hr, _prior(predictor, lr), torch.ones_like(lr))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

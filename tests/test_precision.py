@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tiny_models import built, text_and_rolloff, tiny_demo
+from tiny_models import built, text_and_rolloff, tiny_demo, tiny_vae
 from torch import Tensor
 
 from saga_sr.config import MDCTConfig
@@ -68,6 +68,15 @@ def test_all_but_the_dit_is_the_same_under_autocast(
         under_autocast = compute(model, hr, lr)
     assert under_autocast.dtype == torch.float32
     assert torch.equal(plain, under_autocast)
+
+
+def test_a_vae_decodes_the_same_under_autocast() -> None:
+    model = built(tiny_vae())
+    latent = torch.randn(1, model.config.latent_dim, 8, generator=torch_generator("vae"))
+    with torch.no_grad():
+        plain = model.decode(latent)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(model.decode(latent), plain)
 
 
 def test_quiet_highs_beside_a_loud_tone_survive_autocast() -> None:

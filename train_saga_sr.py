@@ -429,10 +429,9 @@ def learning_rate_factor(
 
 def resolve_config(options: argparse.Namespace) -> ModelConfig:
     """The JSON with the flags on top, validated again."""
-    config = load_model_config(options.model_config)
+    config = load_model_config(options.model_config).with_num_steps(options.val_num_steps)
     overrides = {
         "training.learning_rate": options.learning_rate,
-        "sampling.num_steps": options.val_num_steps,
         "sampling.emulate_linear_steps": options.val_emulate_linear_steps,
         "sampling.guidance_acoustic": options.guidance_acoustic,
         "sampling.guidance_text": options.guidance_text,

@@ -265,6 +265,7 @@ class SamplingSection(Section):
     solver: Literal["euler", "midpoint", "heun", "ab2"] = "euler"
     num_steps: Positive = 100
     emulate_linear_steps: Positive | None = None
+    """N of the linear-quadratic schedule; null: 2.5 times the steps; up to the steps: linear."""
     guidance_acoustic: float = 1.4
     guidance_text: float = 1.2
     target_rolloff: Annotated[float, Field(ge=0, lt=1)] | None = 0.9
@@ -332,6 +333,14 @@ class ModelConfig(Section):
             node = node[parent]
         node[key] = value
         return parse_model_config(raw, origin=path)
+
+    def with_num_steps(self, num_steps: int) -> "ModelConfig":
+        """A validated copy that samples in ``num_steps`` steps, on a schedule of the same shape."""
+        config, sampling = self.replacing("sampling.num_steps", num_steps), self.sampling
+        if sampling.emulate_linear_steps is None:  # 2.5 times the steps, however many
+            return config
+        emulated = round(sampling.emulate_linear_steps * num_steps / sampling.num_steps)
+        return config.replacing("sampling.emulate_linear_steps", max(emulated, 1))
 
 
 def load_model_config(path: Path | str) -> ModelConfig:

@@ -239,11 +239,11 @@ def _settings(model: SAGASRModel, options: UpsampleOptions, bandwidth: Bandwidth
 
 
 def _sampling(model: SAGASRModel, options: UpsampleOptions) -> SamplingSection:
-    """The model's sampling block with what the user chose (a new step count, a new schedule)."""
+    """The model's sampling block with what the user chose."""
     config = model.config
-    if options.num_steps not in (None, config.sampling.num_steps):
-        config = config.replacing("sampling.emulate_linear_steps", None)
-    for name in ("guidance_acoustic", "guidance_text", "num_steps", "solver"):
+    if options.num_steps is not None:
+        config = config.with_num_steps(options.num_steps)
+    for name in ("guidance_acoustic", "guidance_text", "solver"):
         if getattr(options, name) is not None:
             config = config.replacing(f"sampling.{name}", getattr(options, name))
     if problems := untrained_guidance(config):

@@ -1,7 +1,7 @@
 """Export a trained run as the folder that the repository ships: half precision, measured sampling.
 
     python scripts/ship_model.py runs/demo --output models/saga-sr-demo \
-        --target_rolloff expected --num_steps 16 --solver euler
+        --target_rolloff expected --num_steps 8 --emulate_linear_steps 8 --solver ab2
 
 The sampling values are what `saga_sr.evaluate --sweep` and `benchmarks/solvers.py` found best; they
 become the model's own defaults. The averaged weights of the run's export are rounded to float16.
@@ -15,7 +15,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.errors import run_cli
 
-SAMPLING = ("target_rolloff", "num_steps", "solver", "guidance_acoustic", "guidance_text")
+SAMPLING = (
+    "target_rolloff",
+    "num_steps",
+    "emulate_linear_steps",
+    "solver",
+    "guidance_acoustic",
+    "guidance_text",
+)
 
 
 def main() -> None:
@@ -29,6 +36,7 @@ def main() -> None:
         help="a number in [0, 1), or `expected`: what the low band promises",
     )
     parser.add_argument("--num_steps", type=int)
+    parser.add_argument("--emulate_linear_steps", type=int, help="up to --num_steps: linear")
     parser.add_argument("--solver")
     parser.add_argument("--guidance_acoustic", type=float)
     parser.add_argument("--guidance_text", type=float)

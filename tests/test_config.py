@@ -118,6 +118,21 @@ def test_config_survives_its_own_json(raw: dict[str, Any]) -> None:
     assert parse_model_config(json.loads(config.model_dump_json())) == config
 
 
+@pytest.mark.parametrize(
+    ("emulated", "expected"), [(None, None), (8, 16), (20, 40), (1, 2)], ids=str
+)
+def test_more_steps_keep_the_shape_of_the_schedule(
+    emulated: int | None, expected: int | None
+) -> None:
+    raw = changed(
+        tiny_demo(), **{"sampling.num_steps": 8, "sampling.emulate_linear_steps": emulated}
+    )
+    sampling = parse_model_config(raw).with_num_steps(16).sampling
+    assert (sampling.num_steps, sampling.emulate_linear_steps) == (16, expected)
+    with pytest.raises(UserError, match=r"sampling\.num_steps is 0"):
+        parse_model_config(raw).with_num_steps(0)
+
+
 def test_replacing_validates_the_new_value() -> None:
     config = parse_model_config(FULL)
     assert config.replacing("model.diffusion.compute_rolloff", True).stage.rolloff

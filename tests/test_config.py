@@ -124,9 +124,7 @@ def test_config_survives_its_own_json(raw: dict[str, Any]) -> None:
 def test_more_steps_keep_the_shape_of_the_schedule(
     emulated: int | None, expected: int | None
 ) -> None:
-    raw = changed(
-        tiny_demo(), **{"sampling.num_steps": 8, "sampling.emulate_linear_steps": emulated}
-    )
+    raw = tiny_demo(sampling__num_steps=8, sampling__emulate_linear_steps=emulated)
     sampling = parse_model_config(raw).with_num_steps(16).sampling
     assert (sampling.num_steps, sampling.emulate_linear_steps) == (16, expected)
     with pytest.raises(UserError, match=r"sampling\.num_steps is 0"):

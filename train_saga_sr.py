@@ -429,7 +429,9 @@ def learning_rate_factor(
 
 def resolve_config(options: argparse.Namespace) -> ModelConfig:
     """The JSON with the flags on top, validated again."""
-    config = load_model_config(options.model_config).with_num_steps(options.val_num_steps)
+    config = load_model_config(options.model_config)
+    if options.val_num_steps is not None:
+        config = config.with_num_steps(options.val_num_steps)
     overrides = {
         "training.learning_rate": options.learning_rate,
         "sampling.emulate_linear_steps": options.val_emulate_linear_steps,

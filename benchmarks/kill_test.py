@@ -28,7 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -49,9 +49,6 @@ TARGETS = (SCAN, SETUP, STEP, CHECKPOINT, VALIDATION, None)  # None: anywhere
 PRE_ENCODE_TARGETS = (SCAN, ENCODING, SHARD, None)
 POLL_S = 0.0002
 TIMEOUT_S = 300.0
-_TOO_SHORT = (
-    "the run ended before all kills were done: give it more to do, with --max_steps or --files"
-)
 PHASE = mmap.mmap(-1, 1)  # shared with every fork: where it is now
 
 
@@ -134,22 +131,19 @@ def finished(pid: int) -> int | None:
 # --- the killer -----------------------------------------------------------------------------------
 
 
-def kill_in_phase(pid: int, target: int | None, rng: random.Random) -> int | None:
-    """SIGKILL ``pid`` inside the phase ``target`` (None: anywhere); the phase it was really in.
-
-    None where the run ended before.
-    """
+def kill_in_phase(pid: int, target: int | None, log: Path, rng: random.Random) -> int:
+    """SIGKILL ``pid`` inside the phase ``target`` (None: anywhere); the phase it was really in."""
     skipped = rng.randrange(3) if target not in (SCAN, SETUP, None) else 0
     deadline = time.monotonic() + (rng.uniform(0.3, 8.0) if target is None else TIMEOUT_S)
     inside = False
     while time.monotonic() < deadline:
-        if finished(pid) is not None:
-            return None
+        if (code := finished(pid)) is not None:
+            too_short(code, log)
         before, inside = inside, PHASE[0] == target
         if inside and not before:
             skipped -= 1
             if skipped < 0:
-                time.sleep(rng.uniform(0, 0.5) ** 3)  # early in it, now and then late
+                time.sleep(rng.choice((0, rng.uniform(0, 0.5) ** 3)))  # at once, early, or late
                 break
         time.sleep(POLL_S)
     os.kill(pid, signal.SIGKILL)
@@ -158,9 +152,9 @@ def kill_in_phase(pid: int, target: int | None, rng: random.Random) -> int | Non
     return phase
 
 
-def kill_fresh(argv: list[str], log: Path, rng: random.Random) -> bool:
+def kill_fresh(argv: list[str], log: Path, rng: random.Random) -> None:
     """Start the script as a new process and kill it some time after its first step was logged, or
-    before; False where it ended by itself."""
+    before."""
     with open(log, "ab") as file:
         command = [sys.executable, str(ROOT / "train_saga_sr.py"), *argv]
         process = subprocess.Popen(command, stdout=file, stderr=file)
@@ -174,7 +168,8 @@ def kill_fresh(argv: list[str], log: Path, rng: random.Random) -> bool:
         time.sleep(0.01)
     time.sleep(rng.uniform(0, 5))
     process.kill()
-    return process.wait() == -signal.SIGKILL
+    if (code := process.wait()) != -signal.SIGKILL:
+        too_short(code, log)
 
 
 # --- the comparison -------------------------------------------------------------------------------
@@ -247,6 +242,12 @@ def run_to_the_end(program: Any, argv: list[str], log: Path) -> None:
         raise SystemExit(f"a run that nobody killed ended with exit code {code}: {tail(log)}")
 
 
+def too_short(code: int, log: Path) -> NoReturn:
+    """A run ended before it was to be killed."""
+    advice = "" if code else "; give it more to do, with --max_steps or --files"
+    raise SystemExit(f"a run ended by itself with exit code {code}{advice}: {tail(log)}")
+
+
 def tail(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-3000:]
 
@@ -261,9 +262,7 @@ def kill_forks(
         target = targets[turn % len(targets)]
         if target == SCAN:  # without a cache there is a scan
             shutil.rmtree(cache, ignore_errors=True)
-        phase = kill_in_phase(forked(program, make_argv(turn), log), target, rng)
-        if phase is None:
-            raise SystemExit(_TOO_SHORT)
+        phase = kill_in_phase(forked(program, make_argv(turn), log), target, log, rng)
         counts[PHASES[phase]] += 1
         print(f"  kill {turn + 1}: {PHASES[phase]}", flush=True)
     return counts
@@ -280,8 +279,7 @@ def check_training(root: Path, options: argparse.Namespace, log: Path) -> tuple[
 
     counts = kill_forks(train, argv, options.kills, TARGETS, root / "cache", log, rng)
     for turn in range(options.fresh):
-        if not kill_fresh(argv(turn), log, rng):
-            raise SystemExit(_TOO_SHORT)
+        kill_fresh(argv(turn), log, rng)
         counts["a new process"] += 1
         print("  kill of a new process", flush=True)
     run_to_the_end(train, run_flags(root, killed, steps, 2), log)

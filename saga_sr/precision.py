@@ -1,8 +1,9 @@
 """What autocast must not touch.
 
-Lower precision is for the networks' matrix products. A bfloat16 has 8 bits: a DCT in it puts noise
-some 55 dB below the loudest coefficient of a frame on all others, which is where the high band of
-speech and music lies, and levels and times are rounded to steps that can be heard.
+Lower precision is for the networks' matrix products. A bfloat16 has 8 significant bits: a DCT in it
+puts noise some 55 dB below the loudest coefficient of a frame on all others, which is where the
+high band of speech and music lies; times and positions are rounded until they are no longer told
+apart.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ def in_full_precision(
 ) -> Callable[Concatenate[S, Tensor, P], R]:
     """A method that computes in the precision of what it is given, whatever autocast says.
 
-    A first tensor that autocast left in half precision is made float32.
+    Its first argument, which may come out of autocast in half precision, is made float32.
     """
 
     @wraps(method)

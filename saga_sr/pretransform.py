@@ -202,7 +202,7 @@ class AutoencoderPretransform(Pretransform):
         mean, _scale = statistics.chunk(2, dim=1)
         return mean / self.scale
 
-    @in_full_precision  # what is judged and heard; only training encodes in autocast
+    @in_full_precision  # what is judged and heard
     def decode(self, latent: Tensor) -> Tensor:
         return self._mapped(self.model.decoder, latent * self.scale)
 

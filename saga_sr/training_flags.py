@@ -1,7 +1,7 @@
 """The flags of train_saga_sr.py, read and checked without torch.
 
-What is not given comes from the JSON's ``training`` and ``sampling`` sections; a flag that has a
-default here has no key there. All wrong values are reported at once.
+A value that the JSON's ``training`` and ``sampling`` sections hold too is the JSON's where the flag
+is not given. All wrong values are reported at once.
 """
 
 import argparse
@@ -232,7 +232,7 @@ def _validation(group: _Group) -> None:
         help="fixed training clips that are validated too: is it memorising?",
     )
     add("--val_cutoff_hz", type=float, default=4000.0)
-    add("--val_num_steps", type=int, default=100)
+    add("--val_num_steps", type=int, help="of the solver (default: the JSON's)")
     add("--val_emulate_linear_steps", type=int)
     add(
         "--val_num_pictures",

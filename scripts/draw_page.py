@@ -6,8 +6,10 @@ Needs what the page's test in a browser needs (tests/test_app_browser.py).
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +28,11 @@ def main() -> None:
     if not options.recording.is_file():
         raise UserError(f"{options.recording}: no such file")
 
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    missing += [name for name in ("gradio", "selenium") if find_spec(name) is None]
+    if missing:
+        raise UserError(f"the page's picture needs {', '.join(missing)}: tests/test_app_browser.py")
+
     from person_at_page import Person
 
     from saga_sr.app import serving
@@ -40,7 +47,7 @@ def main() -> None:
             person.click_into("output")
             if options.more_controls:
                 person.one(".label-wrap").click()
-            person.until(lambda: person.status.startswith("Restored"))
+            person.until(lambda: person.status.startswith(("Restored", "Passed")))
             with atomic_path(options.output) as temporary:
                 temporary.write_bytes(person.browser.get_screenshot_as_png())
         finally:

@@ -17,7 +17,6 @@ from saga_sr.errors import run_cli
 
 SAMPLING = (
     "target_rolloff",
-    "num_steps",
     "emulate_linear_steps",
     "solver",
     "guidance_acoustic",
@@ -47,6 +46,8 @@ def main() -> None:
     from saga_sr.model import SAGASRModel
 
     model = SAGASRModel.from_pretrained(options.run / "export")
+    if options.num_steps is not None:
+        model.config = model.config.with_num_steps(options.num_steps)
     for name in SAMPLING:
         if (value := getattr(options, name)) is not None:
             value = None if value == "expected" else value

@@ -127,6 +127,7 @@ def test_more_steps_keep_the_shape_of_the_schedule(
     raw = tiny_demo(sampling__num_steps=8, sampling__emulate_linear_steps=emulated)
     sampling = parse_model_config(raw).with_num_steps(16).sampling
     assert (sampling.num_steps, sampling.emulate_linear_steps) == (16, expected)
+    assert parse_model_config(raw).with_num_steps(1).sampling.num_steps == 1  # not 0 emulated
     with pytest.raises(UserError, match=r"sampling\.num_steps is 0"):
         parse_model_config(raw).with_num_steps(0)
 

@@ -56,7 +56,7 @@ from saga_sr import faults, run_folder, samples, validation, weights
 from saga_sr.config import InverseLR, ModelConfig, load_model_config, untrained_guidance
 from saga_sr.dataset import DrawSampler, FixedClips, collate, degrade
 from saga_sr.ema import EMA
-from saga_sr.flow import interpolate, sample_timesteps, target_velocity
+from saga_sr.flow import interpolate, sample_timesteps, velocity_loss
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.randomness import torch_generator
@@ -116,26 +116,28 @@ class SAGASRTrainer(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         hr_latent, cond = self.encode_batch(batch)
-        draws = [item["draw"] for item in batch[1]]
+        draws, content = [item["draw"] for item in batch[1]], self._content(batch[1])
         prior = self.model.prior(self._half_untold(cond, draws))
         losses = []
         if self.options.train_only != "prior":
-            losses.append(self.flow_loss(hr_latent, replace(cond, prior=prior), draws))
+            losses.append(self.flow_loss(hr_latent, replace(cond, prior=prior), content, draws))
         if self.options.train_only != "flow":
-            losses.append(self.model.prior_loss(prior, cond.lr_latent, hr_latent))
+            losses.append(self.model.prior_loss(prior, cond.lr_latent, hr_latent, content))
         self._stop_if_not_finite("loss", losses[0], [item["audio_path"] for item in batch[1]])
         self._micro_losses.append(losses[0].detach())
         return torch.stack(losses).sum()
 
-    def flow_loss(self, hr_latent: Tensor, cond: Conditioning, draws: list[int]) -> Tensor:
+    def flow_loss(
+        self, hr_latent: Tensor, cond: Conditioning, content: Tensor, draws: list[int]
+    ) -> Tensor:
         """Squared velocity error from the prior to the HR latent [B, D, L], a scalar."""
         t, noise, drop_lr, drop_text = self.draw_training_noise(draws, hr_latent)
         prior = self.model.prior(cond)
         start = prior.start(noise)
         x_t = interpolate(hr_latent, start, t)
         velocity = self.model.velocity(x_t, t, cond, drop_lr, drop_text)
-        error = velocity.float() - target_velocity(hr_latent, start)
-        return (error / prior.error_unit(hr_latent)).square().mean()
+        unit = prior.error_unit(hr_latent)
+        return velocity_loss(velocity, hr_latent, start, unit, content).mean()
 
     def encode_batch(self, batch: Batch) -> tuple[Tensor, Conditioning]:
         """HR latent [B, D, L] and the conditions, HR and LR encoded in one go."""
@@ -153,6 +155,11 @@ class SAGASRTrainer(L.LightningModule):
             pairs = [[item["rolloff_low"], item["rolloff_high"]] for item in metadata]
             rolloff_hz = torch.tensor(pairs, device=self.device)
         return hr_latent, Conditioning(lr_latent, text, rolloff_hz)
+
+    def _content(self, metadata: list[dict[str, Any]]) -> Tensor:
+        """Where the HR latents are targets; everywhere in those of saga_sr.pre_encode."""
+        ends_hz = [item.get("hr_end_hz", math.inf) for item in metadata]
+        return self.model.pretransform.content(torch.tensor(ends_hz, device=self.device))
 
     def _half_untold(self, cond: Conditioning, draws: list[int]) -> Conditioning:
         """Every other draw without the target roll-off: the prior learns to do without it too."""
@@ -278,13 +285,14 @@ class SAGASRTrainer(L.LightningModule):
         hr, metadata = batch
         name, clips = self.val_names[dataloader_idx], [item["draw"] for item in metadata]
         hr_latent, cond = self.encode_batch(batch)
-        values = validation.flow_losses(self.model, hr_latent, cond, clips)
+        values = validation.flow_losses(self.model, hr_latent, cond, self._content(metadata), clips)
         lr = torch.stack([item["lr_audio"] for item in metadata])
         cutoff_hz = self._from_metadata(metadata, "lr_cutoff_hz")
         measure = partial(
             validation.audio_metrics,
             truth=hr,
             cutoff_hz=cutoff_hz,
+            end_hz=self._from_metadata(metadata, "hr_end_hz"),
             sample_rate=self.config.sample_rate,
         )
         restored = generated = self._restore(cond, clips)

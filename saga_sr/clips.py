@@ -20,12 +20,11 @@ from saga_sr.competitors import Example
 from saga_sr.dataset import ClipReader, Crop
 from saga_sr.files import sha256_of
 from saga_sr.lowpass import apply_lowpass, field_lowpass
-from saga_sr.metrics import spectrum_end_hz
+from saga_sr.metrics import LEAST_BAND, spectrum_end_hz
 from saga_sr.randomness import numpy_generator
 from saga_sr.text import CAPTION_FILE, CaptionTable
 
 FULL_BAND = 0.9977  # of the Nyquist frequency: 22 kHz at 44.1 kHz
-LEAST_BAND = 2 ** (1 / 3)  # a truth must reach a third octave beyond the cutoff
 
 
 @dataclass(frozen=True)

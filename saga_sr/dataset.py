@@ -36,6 +36,7 @@ from torch.utils.data import Dataset, Sampler
 from saga_sr.audio_files import AudioIndex, resampled_length
 from saga_sr.errors import UserError
 from saga_sr.lowpass import Lowpass, LowpassOptions, apply_lowpass, draw_lowpass, field_lowpass
+from saga_sr.metrics import spectrum_end_hz
 from saga_sr.randomness import numpy_generator
 from saga_sr.rolloff import spectral_rolloff
 from saga_sr.text import read_transcript, text_for_clip
@@ -244,7 +245,8 @@ class SAGASRDataset(Dataset[Item]):
         defer_lowpass: leave the drawn low-pass in the metadata (``lowpass``), for `degrade`.
 
     Metadata: ``lr_audio`` [C, T], ``audio_path``, ``lr_cutoff_hz``, ``lr_passband_hz``,
-    ``transcript``, ``caption``, ``prompt``, ``seconds_start`` (0), ``seconds_total``, ``draw``, and
+    ``transcript``, ``caption``, ``prompt``, ``seconds_start`` (0), ``seconds_total``, ``draw``,
+    ``hr_end_hz`` (where the HR clip's own spectrum ends, `saga_sr.metrics.spectrum_end_hz`), and
     with ``compute_rolloff`` ``rolloff_low`` and ``rolloff_high``. With ``defer_lowpass``,
     ``lowpass`` is there instead of ``lr_audio`` and ``rolloff_low``.
     """
@@ -276,6 +278,7 @@ class SAGASRDataset(Dataset[Item]):
         rolloff_high_hz = _rolloff_hz(hr, self.reader.sample_rate)
         lowpass = draw_lowpass(rng, rolloff_high_hz, self.lowpass)
         metadata = self.reader.metadata(crop, lowpass) | {"draw": draw}
+        metadata["hr_end_hz"] = spectrum_end_hz(hr, self.reader.sample_rate)
         if self.compute_rolloff:
             metadata["rolloff_high"] = rolloff_high_hz
         return hr, metadata if self.defer_lowpass else self._apply_lowpass_filter(hr, metadata)
@@ -357,6 +360,7 @@ class FixedClips(Dataset[Item]):
         crop = self.reader.draw_start(rng, self._position(clip), self.reader.sample_size)
         hr = self.reader.read(crop, rng)
         metadata = self.reader.metadata(crop, self.lowpass) | {"draw": clip}
+        metadata["hr_end_hz"] = spectrum_end_hz(hr, self.reader.sample_rate)
         if self.compute_rolloff:
             metadata["rolloff_high"] = _rolloff_hz(hr, self.reader.sample_rate)
         return hr, degrade(hr[None], [metadata], self.reader.sample_rate)[0]

@@ -38,6 +38,25 @@ def target_velocity(x_data: Tensor, noise: Tensor) -> Tensor:
     return noise - x_data
 
 
+def velocity_loss(
+    velocity: Tensor, x_data: Tensor, noise: Tensor, unit: Tensor, content: Tensor
+) -> Tensor:
+    """Mean squared velocity error of each item, where its data is a target.
+
+    Args:
+        velocity: what was predicted, [B, D, L].
+        x_data, noise: the ends of the path, [B, D, L].
+        unit: what errors are counted in, [B, D, L] or broadcastable.
+        content: 1 where the data counts and 0 where not (`Pretransform.content`), broadcastable.
+
+    Returns:
+        [B]; 0 where nothing counts.
+    """
+    error = ((velocity.float() - target_velocity(x_data, noise)) / unit).square()
+    weight = content.expand_as(error)
+    return (error * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp(min=1)
+
+
 def data_from_velocity(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
     """The data that a velocity points to: x_data = x_t - t v (shapes as in `interpolate`)."""
     return x_t - _per_item(t, x_t) * v

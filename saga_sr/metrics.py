@@ -38,6 +38,7 @@ SI_SDR_LIMIT_DB = 120.0  # beyond float32's own rounding
 SEAM_OCTAVES = 1 / 6  # width of the bands on the two sides of the cutoff
 MRSTFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window
 MRSTFT_POWER_FLOOR = 1e-8
+LEAST_BAND = 2 ** (1 / 3)  # a truth must reach a third octave beyond the cutoff
 _BIN_TOLERANCE = 1e-3  # of a bin; float32 places a frequency within 1e-4 of one
 
 

@@ -211,11 +211,14 @@ class SAGASRModel(nn.Module):
         assert self.prior_predictor is not None
         return self.prior_predictor(lr_latent, measured, rolloff_unit)
 
-    def prior_loss(self, prior: Prior, lr_latent: Tensor, hr_latent: Tensor) -> Tensor:
+    def prior_loss(
+        self, prior: Prior, lr_latent: Tensor, hr_latent: Tensor, content: Tensor
+    ) -> Tensor:
         """What the predictor is trained on, `PriorPredictor.loss`; 0 without a predictor."""
         if self.prior_predictor is None:
             return hr_latent.new_zeros(())
-        return self.prior_predictor.loss(hr_latent, prior, self.pretransform.level(lr_latent))
+        measured = self.pretransform.level(lr_latent)
+        return self.prior_predictor.loss(hr_latent, prior, measured, content)
 
     def expected_rolloff_hz(self, prior: Prior, rolloff_low_hz: Tensor) -> Tensor:
         """The roll-off f_h [B] of the spectrum that a prior expects, in Hz; f_l [B] at least."""

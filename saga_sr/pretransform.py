@@ -56,6 +56,13 @@ class Pretransform(nn.Module, ABC):
         broadcastable to it; 1 for an autoencoder, whose latents have one scale."""
         return torch.ones_like(lr_latent[:, :1])
 
+    def content(self, end_hz: Tensor) -> Tensor:
+        """Where an HR latent is a target: 1 at frequencies below the end of its clip's spectrum
+        [B] (`saga_sr.metrics.spectrum_end_hz`) and 0 above, where a codec or a dull microphone has
+        left nothing that a model should learn to leave out. Broadcastable to [B, D, L]; 1
+        everywhere for an autoencoder, whose channels are no frequencies."""
+        return torch.ones_like(end_hz)[:, None, None]
+
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
         """[B, C, T] -> [B, D, T // downsampling_ratio]; deterministic."""
@@ -89,6 +96,7 @@ class MDCTPretransform(Pretransform):
     cosine: Tensor
     sine: Tensor
     band_std: Tensor
+    bin_hz: Tensor
 
     def __init__(self, config: MDCTConfig, sample_rate: int) -> None:
         super().__init__()
@@ -101,13 +109,14 @@ class MDCTPretransform(Pretransform):
         n = torch.arange(config.hop, dtype=torch.float64) + 0.5
         basis = torch.cos(math.pi / config.hop * n[:, None] * n[None, :])
         angle = math.pi / 4 * (1 + n[: config.hop // 2] / (config.hop / 2))  # of the sine window
-        bin_hz = n.numpy() * sample_rate / 2 / config.hop
-        band_std = np.interp(bin_hz, config.band_hz, config.band_std)
+        bin_hz = n * sample_rate / 2 / config.hop
+        band_std = np.interp(bin_hz.numpy(), config.band_hz, config.band_std)
         # Functions of the config, hence not part of the weights.
         self._constant("basis", basis * math.sqrt(2 / config.hop))
         self._constant("cosine", angle.sin())
         self._constant("sine", angle.cos())
         self._constant("band_std", torch.from_numpy(band_std)[:, None])
+        self._constant("bin_hz", bin_hz)
 
     def _constant(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value.float(), persistent=False)
@@ -128,6 +137,10 @@ class MDCTPretransform(Pretransform):
         spectrum = spectrum.sign() * spectrum.abs() ** (1 / self.power)
         blocks = self._rotate(spectrum.mT @ self.basis, -self.sine)
         return blocks.reshape(batch, self.channels, frames * self.hop)
+
+    def content(self, end_hz: Tensor) -> Tensor:
+        below = (self.bin_hz < end_hz[:, None]).float()  # [B, H]
+        return below.repeat(1, self.channels)[..., None]
 
     def amplitude(self, latent: Tensor) -> Tensor:
         """[B, D, L] -> magnitudes of the MDCT coefficients that it stands for, [B, C, H, L]."""

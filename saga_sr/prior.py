@@ -192,16 +192,22 @@ class PriorPredictor(nn.Module):
         return torch.einsum("hk,bckl->bchl", self.bands, log_level).flatten(1, 2)
 
     @in_full_precision
-    def loss(self, hr_latent: Tensor, prior: Prior, measured: Tensor) -> Tensor:
-        """How far a predicted prior is from the HR latent [B, D, L], a scalar."""
+    def loss(self, hr_latent: Tensor, prior: Prior, measured: Tensor, content: Tensor) -> Tensor:
+        """How far a predicted prior is from the HR latent [B, D, L] where it is a target, a scalar.
+
+        ``content`` is that of `Pretransform.content`, [B, D, 1]; bands that reach beyond it are
+        left out.
+        """
         assert prior.log_level is not None
         assert prior.missing_logit is not None
-        true_level = self._log_levels(hr_latent, measured)
-        level_loss = (prior.log_level - true_level.unflatten(0, (-1, self.channels))).abs().mean()
+        bins = content.squeeze(-1).unflatten(1, (self.channels, -1))  # [B, C, H]
+        inside = (bins @ self.bands > 0) & ((1 - bins) @ self.bands == 0)
+        bands = inside.float()[..., None]  # [B, C, K, 1]
+        true_level = self._log_levels(hr_latent, measured).unflatten(0, (-1, self.channels))
         missing_loss = F.binary_cross_entropy_with_logits(
-            prior.missing_logit, self._missing_share(prior.mean, hr_latent)
+            prior.missing_logit, self._missing_share(prior.mean, hr_latent), reduction="none"
         )
-        return level_loss + missing_loss
+        return _mean((prior.log_level - true_level).abs(), bands) + _mean(missing_loss, bins)
 
     def _missing_share(self, lr_latent: Tensor, hr_latent: Tensor) -> Tensor:
         """[B, C, H]: amplitude of HR - LR over that of HR, each over all frames, at most 1."""
@@ -250,6 +256,11 @@ class PriorPredictor(nn.Module):
         bands = torch.einsum("hk,rhl->rkl", weights, power)
         smooth = F.avg_pool1d(bands, 3, 1, 1, count_include_pad=False)
         return 0.5 * (smooth + _FLOOR**2).log()
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    weight = weight.expand_as(values)
+    return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
 def amplitude_rolloff(amplitude: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ be compared fairly, by one common rule (the default target, replacement at the l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from saga_sr import metrics
-from saga_sr.flow import interpolate, target_velocity
+from saga_sr.flow import interpolate, velocity_loss
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.restore import segment_noise
 
@@ -30,9 +31,13 @@ def clip_noise(model: SAGASRModel, clips: Sequence[int], purpose: str) -> Tensor
 
 
 def flow_losses(
-    model: SAGASRModel, hr_latent: Tensor, cond: Conditioning, clips: Sequence[int]
+    model: SAGASRModel,
+    hr_latent: Tensor,
+    cond: Conditioning,
+    content: Tensor,
+    clips: Sequence[int],
 ) -> ClipMetrics:
-    """Mean squared velocity error of each clip at fixed times with fixed noise.
+    """The loss of each clip (`saga_sr.flow.velocity_loss`) at fixed times with fixed noise.
 
     Returns:
         ``loss`` (mean over the times) and ``loss_t0.125`` ... per time, each [B].
@@ -44,19 +49,28 @@ def flow_losses(
         t = torch.full((len(clips),), time, device=hr_latent.device)
         start = prior.start(noise)
         velocity = model.velocity(interpolate(hr_latent, start, t), t, cond)
-        error = (velocity.float() - target_velocity(hr_latent, start)) / prior.error_unit(hr_latent)
-        losses[f"loss_t{time:g}"] = error.square().mean(dim=(1, 2))
+        unit = prior.error_unit(hr_latent)
+        losses[f"loss_t{time:g}"] = velocity_loss(velocity, hr_latent, start, unit, content)
     return {"loss": torch.stack(list(losses.values())).mean(dim=0), **losses}
 
 
 def audio_metrics(
-    estimate: Tensor, truth: Tensor, cutoff_hz: Tensor, sample_rate: int
+    estimate: Tensor, truth: Tensor, cutoff_hz: Tensor, end_hz: Tensor, sample_rate: int
 ) -> ClipMetrics:
-    """LSD, LSD above the cutoff, high-band error and SI-SDR of restored clips, each [B]."""
+    """LSD, LSD above the cutoff, high-band error and SI-SDR of restored clips, each [B].
+
+    As in `saga_sr.evaluate`, nothing is asked above the end of the truth's own spectrum, ``end_hz``
+    [B], where that leaves enough above the cutoff; validation cannot leave a clip out.
+    """
+    enough = end_hz >= metrics.LEAST_BAND * cutoff_hz
+    top_hz = torch.where(enough, end_hz, sample_rate / 2)
+    lsd = partial(metrics.lsd, estimate, truth, sample_rate=sample_rate, high_hz=top_hz)
     return {
-        "lsd": metrics.lsd(estimate, truth, sample_rate=sample_rate),
-        "lsd_hf": metrics.lsd(estimate, truth, sample_rate=sample_rate, low_hz=cutoff_hz),
-        "high_band_error_db": metrics.high_band_error_db(estimate, truth, cutoff_hz, sample_rate),
+        "lsd": lsd(),
+        "lsd_hf": lsd(low_hz=cutoff_hz),
+        "high_band_error_db": metrics.high_band_error_db(
+            estimate, truth, cutoff_hz, sample_rate, top_hz
+        ),
         "si_sdr": metrics.si_sdr(estimate, truth),
     }
 

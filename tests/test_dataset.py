@@ -25,6 +25,7 @@ from saga_sr.dataset import (
 )
 from saga_sr.errors import UserError
 from saga_sr.lowpass import FAMILIES, LowpassOptions, apply_lowpass, field_lowpass
+from saga_sr.metrics import spectrum_end_hz
 from saga_sr.randomness import numpy_generator
 from saga_sr.rolloff import N_FFT, spectral_rolloff
 from saga_sr.text import CaptionRecord, CaptionTable
@@ -104,7 +105,8 @@ def test_dataset_every_file_of_the_corpus_gives_a_clean_clip(
 def test_dataset_metadata_holds_the_keys_of_the_users_plan(reader: ClipReader) -> None:
     hr, metadata = SAGASRDataset(reader, seed=1, compute_rolloff=True)[5]
     assert set(metadata) == {
-        "lr_audio", "audio_path", "lr_cutoff_hz", "lr_passband_hz", "rolloff_low", "rolloff_high",
+        "lr_audio", "audio_path", "lr_cutoff_hz", "lr_passband_hz", "hr_end_hz",
+        "rolloff_low", "rolloff_high",
         "transcript", "caption", "prompt", "seconds_start", "seconds_total", "draw",
     }  # fmt: skip
     assert metadata["draw"] == 5
@@ -496,3 +498,15 @@ def test_augment_mix_adds_a_second_clip(tone_index: AudioIndex) -> None:
 def test_augment_impossible_option_is_an_error(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match="augmentation"):
         AugmentOptions(**wrong)
+
+
+def test_metadata_says_where_the_spectrum_of_the_clip_itself_ends(tmp_path: Path) -> None:
+    """As the metric says it, for the clip that the model gets and not for its file."""
+    noise = 0.1 * numpy_generator("end").standard_normal((RATE, 1))
+    dull = apply_lowpass(torch.from_numpy(noise.T.copy()).float(), RATE, field_lowpass(9000))
+    soundfile.write(tmp_path / "dull.wav", dull.T.numpy(), RATE, "FLOAT")
+    reader = ClipReader(AudioIndex.scan([tmp_path], progress=False), 16384, RATE, 1)
+    for dataset in (SAGASRDataset(reader, seed=1), FixedClips(reader, 1, 4000)):
+        hr, metadata = dataset[0]
+        assert metadata["hr_end_hz"] == spectrum_end_hz(hr, RATE)
+        assert 8500 < metadata["hr_end_hz"] < 10500

@@ -7,6 +7,7 @@ from saga_sr.flow import (
     preconditioning,
     sample_timesteps,
     target_velocity,
+    velocity_loss,
 )
 from saga_sr.randomness import torch_generator
 
@@ -75,3 +76,18 @@ def test_preconditioning_leaves_what_x_t_does_not_tell(t: float, data_std: float
     assert float((c_in * x_t).std()) == pytest.approx(1, rel=0.01)
     assert float(residual.std()) == pytest.approx(c_out, rel=0.01)
     assert abs(float((residual * x_t).mean())) < 0.01 * c_out
+
+
+def test_velocity_loss_is_zero_at_the_truth_and_counts_only_what_is_a_target() -> None:
+    generator = torch_generator("velocity loss")
+    x_data, noise, wrong = (torch.randn(2, 6, 5, generator=generator) for _ in range(3))
+    truth = target_velocity(x_data, noise)
+    everything, unit = torch.ones(2, 1, 1), torch.full((1, 1, 1), 2.0)
+    assert velocity_loss(truth, x_data, noise, unit, everything).tolist() == [0, 0]
+    loss = velocity_loss(truth + wrong, x_data, noise, unit, everything)
+    torch.testing.assert_close(loss, (wrong / 2).square().mean(dim=(1, 2)))
+    content = torch.zeros(2, 6, 1)
+    content[0, :4] = 1
+    loss = velocity_loss(truth + wrong, x_data, noise, unit, content)
+    torch.testing.assert_close(loss[0], (wrong[0, :4] / 2).square().mean())
+    assert loss[1] == 0

@@ -199,7 +199,9 @@ def test_trainable_parameters_are_those_that_the_stage_reaches(stage: str, make:
     x_t, t, cond = _inputs(model)
     prior = model.prior(cond)
     loss = model.velocity(x_t, t, replace(cond, prior=prior)).square().mean()
-    loss = loss + model.prior_loss(prior, cond.lr_latent, x_t)
+    loss = loss + model.prior_loss(
+        prior, cond.lr_latent, x_t, torch.ones(len(x_t), x_t.shape[1], 1)
+    )
     loss.backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None}
     assert reached == expected

@@ -48,7 +48,8 @@ def _start(model: SAGASRModel, hr: Tensor, lr: Tensor) -> Tensor:
 def _prior_loss(model: SAGASRModel, hr: Tensor, lr: Tensor) -> Tensor:
     cond = condition(model, lr)
     assert cond.prior is not None
-    return model.prior_loss(cond.prior, cond.lr_latent, model.encode(hr))
+    content = model.pretransform.content(torch.tensor([20_000.0, 12_000.0]))
+    return model.prior_loss(cond.prior, cond.lr_latent, model.encode(hr), content)
 
 
 def _rolloff(model: SAGASRModel, hr: Tensor, lr: Tensor) -> Tensor:

@@ -61,6 +61,14 @@ def test_mdct_places_a_tone_in_its_band() -> None:
     assert int(energy.argmax()) == int(5000 / (RATE / 2) * 64)
 
 
+def test_mdct_content_ends_where_the_spectrum_does() -> None:
+    pretransform = MDCTPretransform(MDCTConfig(hop=64, channels=2), 44100)
+    content = pretransform.content(torch.tensor([0.0, 5512.5, math.inf]))
+    assert content.shape == (3, 128, 1)
+    assert content.sum(dim=(1, 2)).tolist() == [0, 32, 128]
+    assert content[1].flatten().unflatten(0, (2, 64))[:, :16].all()  # of both channels
+
+
 def test_mdct_of_silence_is_silence() -> None:
     mdct = _mdct(power=0.6)
     assert not mdct.decode(mdct.encode(torch.zeros(1, 1, 640))).any()

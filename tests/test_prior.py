@@ -17,6 +17,7 @@ from saga_sr.rolloff import spectral_rolloff
 
 CONFIG = MDCTConfig(hop=64, channels=1, level_floor=1e-4)
 CUTOFF_BIN = 16  # of 64
+EVERYWHERE = torch.ones(1, 64, 1)
 
 
 def _predictor(channels: int = 1, seed: int = 0) -> PriorPredictor:
@@ -96,7 +97,7 @@ def test_flow_starts_at_the_lr_latent_and_the_predictor_does_not_see_the_flow() 
     heard = prior.heard()
     assert heard is not None
     assert not any(x.requires_grad for x in (prior.std, prior.scale, heard))
-    model.prior_loss(prior, lr_latent, hr_latent).backward()
+    model.prior_loss(prior, lr_latent, hr_latent, torch.ones(2, 64, 1)).backward()
     reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     assert reached == {"prior_predictor"}
 
@@ -153,7 +154,7 @@ def test_predictor_learns_the_level_and_what_is_missing() -> None:
     losses = []
     for step in range(100):
         hr, lr = _frames_that_come_and_go(step)
-        loss = predictor.loss(hr, _prior(predictor, lr), torch.ones_like(lr))
+        loss = predictor.loss(hr, _prior(predictor, lr), torch.ones_like(lr), EVERYWHERE)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -233,3 +234,22 @@ def test_config_that_lacks_what_the_prior_needs_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=words):
         parse_model_config(tiny_demo(**values))
+
+
+def test_what_a_codec_left_out_teaches_the_predictor_nothing() -> None:
+    """Above the end of the truth's spectrum neither loss nor gradient depends on the truth."""
+    predictor = _predictor()
+    lr, hr = _noise(1, 64, 64), _noise(1, 64, 64, seed=1)
+    content = (torch.arange(64) < 40).float()[None, :, None]
+    results = []
+    for empty in (hr, hr * (torch.arange(64) < 40)[None, :, None]):
+        predictor.zero_grad()
+        loss = predictor.loss(empty, _prior(predictor, lr), torch.ones_like(lr), content)
+        loss.backward()
+        gradients = [p.grad.clone() for p in predictor.parameters() if p.grad is not None]
+        results.append((loss.item(), gradients))
+    assert results[0][0] == results[1][0]
+    for one, other in zip(results[0][1], results[1][1], strict=True):
+        assert torch.equal(one, other)
+    nothing = predictor.loss(hr, _prior(predictor, lr), torch.ones_like(lr), 0 * content)
+    assert nothing.item() == 0

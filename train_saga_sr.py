@@ -157,9 +157,8 @@ class SAGASRTrainer(L.LightningModule):
         return hr_latent, Conditioning(lr_latent, text, rolloff_hz)
 
     def _content(self, metadata: list[dict[str, Any]]) -> Tensor:
-        """Where the HR latents are targets; everywhere in those of saga_sr.pre_encode."""
-        ends_hz = [item.get("hr_end_hz", math.inf) for item in metadata]
-        return self.model.pretransform.content(torch.tensor(ends_hz, device=self.device))
+        """Where the HR latents are targets (`saga_sr.pretransform.Pretransform.content`)."""
+        return self.model.pretransform.content(self._from_metadata(metadata, "hr_end_hz"))
 
     def _half_untold(self, cond: Conditioning, draws: list[int]) -> Conditioning:
         """Every other draw without the target roll-off: the prior learns to do without it too."""

@@ -95,6 +95,7 @@ def write_sparse_shard(path: Path, manifest: Manifest, segments: int) -> None:
         "hr": ("F16", [segments, *latent]),
         "lr": ("F16", [segments, VARIANTS, *latent]),
         "rolloff_high": ("F32", [segments]),
+        "hr_end_hz": ("F32", [segments]),
     }
     for name in ("lr_cutoff_hz", "lr_passband_hz", "rolloff_low"):
         shapes[name] = ("F32", [segments, VARIANTS])

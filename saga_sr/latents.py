@@ -5,8 +5,9 @@
     OUT/folder-000/shard-000000.safetensors, ...   the latents of 256 segments each
 
 A shard holds, for S segments with K low-passes each, ``hr`` [S, D, L], ``lr`` [S, K, D, L], the
-cutoffs and the roll-offs. Text stays text: a segment names its caption and transcript by their
-position in a list of distinct texts, since embeddings would be 12 times the latents.
+cutoffs, the roll-offs and where the HR spectrum ends. Text stays text: a segment names its caption
+and transcript by their position in a list of distinct texts, since embeddings would be 12 times the
+latents.
 
 The index is memory-mapped, and of a shard only the rows that are asked for are read. To open a set
 reads the manifest and looks at which shards there are; its size on disk costs neither time nor
@@ -85,7 +86,7 @@ class LowpassEntry(Section):
 class Manifest(Section):
     """How a set of latents was made. Two sets with equal manifests hold the same latents."""
 
-    format: Literal["saga_sr latents 1"] = "saga_sr latents 1"
+    format: Literal["saga_sr latents 2"] = "saga_sr latents 2"
     encoding: dict[str, Any]
     """`encoding_of` the model config."""
     weights_probe: tuple[tuple[float, float], ...]
@@ -405,8 +406,9 @@ class LatentFolder:
                 hr = stored.row("hr", row).float()
                 values: dict[str, Any] = {
                     "lr_latent": stored.row("lr", row, variant).float(),
-                    "rolloff_high": float(stored.row("rolloff_high", row)),
                 }
+                for name in ("rolloff_high", "hr_end_hz"):
+                    values[name] = float(stored.row(name, row))
                 for name in ("lr_cutoff_hz", "lr_passband_hz", "rolloff_low"):
                     values[name] = float(stored.row(name, row, variant))
             self._check_latents(hr, values["lr_latent"])

@@ -136,6 +136,7 @@ from saga_sr.latents import (
     write_shard,
 )
 from saga_sr.lowpass import LowpassOptions, apply_lowpass, draw_lowpass
+from saga_sr.metrics import spectrum_end_hz
 from saga_sr.pretransform import Pretransform, create_pretransform
 from saga_sr.randomness import numpy_generator
 from saga_sr.rolloff import spectral_rolloff
@@ -218,7 +219,7 @@ class SegmentClips(Dataset[Clip]):
     """``clips[folder, segment]``: HR audio and K low-passed copies, as functions of the seed.
 
     ``hr`` [C, T], ``lr`` [K, C, T], ``lr_cutoff_hz``, ``lr_passband_hz`` and ``rolloff_low`` [K],
-    ``rolloff_high`` [], all float32 and in Hz.
+    ``rolloff_high`` and ``hr_end_hz`` [], all float32 and in Hz.
     """
 
     def __init__(
@@ -255,6 +256,7 @@ class SegmentClips(Dataset[Clip]):
             "lr_passband_hz": torch.tensor([lowpass.passband_hz(rate) for lowpass in lowpasses]),
             "rolloff_low": spectral_rolloff(lr, rate),
             "rolloff_high": rolloff_high_hz,
+            "hr_end_hz": torch.tensor(spectrum_end_hz(hr, rate)),
         }
 
 

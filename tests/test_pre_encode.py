@@ -125,7 +125,9 @@ class FromAudio(LatentDataset):
         metadata = {"lr_audio": clip["lr"][variant], "draw": draw, "audio_path": ""}
         for name in ("lr_cutoff_hz", "lr_passband_hz", "rolloff_low"):
             metadata[name] = float(clip[name][variant])
-        return clip["hr"], metadata | {"rolloff_high": float(clip["rolloff_high"])}
+        for name in ("rolloff_high", "hr_end_hz"):
+            metadata[name] = float(clip[name])
+        return clip["hr"], metadata
 
 
 def _from_audio(latents: Path, config: ModelConfig, clips: SegmentClips, seed: int) -> FromAudio:
@@ -262,7 +264,8 @@ def test_metadata_has_the_keys_of_the_audio_path_with_latents(
 ) -> None:
     metadata = LatentDataset([latents], _config(config_file), seed=0, compute_rolloff=True)[7][1]
     assert set(metadata) == {
-        "lr_latent", "audio_path", "lr_cutoff_hz", "lr_passband_hz", "rolloff_low", "rolloff_high",
+        "lr_latent", "audio_path", "lr_cutoff_hz", "lr_passband_hz", "hr_end_hz",
+        "rolloff_low", "rolloff_high",
         "transcript", "caption", "prompt", "seconds_start", "seconds_total", "draw",
     }  # fmt: skip
     assert Path(metadata["audio_path"]).is_file()
@@ -574,9 +577,8 @@ def test_set_of_a_million_segments_opens_quickly_in_bounded_memory(tmp_path: Pat
         tensors |= {
             name: torch.zeros(size, 1) for name in ("lr_cutoff_hz", "lr_passband_hz", "rolloff_low")
         }
-        write_shard(
-            shard_path(tmp_path, 0, shard), tensors | {"rolloff_high": torch.zeros(size)}, manifest
-        )
+        tensors |= {name: torch.zeros(size) for name in ("rolloff_high", "hr_end_hz")}
+        write_shard(shard_path(tmp_path, 0, shard), tensors, manifest)
     manifest.save(tmp_path)
     began, held = time.process_time(), _resident_bytes()
     dataset = LatentDataset([tmp_path], config, seed=0)

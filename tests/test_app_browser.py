@@ -91,6 +91,16 @@ def test_a_file_is_shown_with_its_cutoff_before_anything_is_restored(
     assert rows[: len(rows) // 2].mean() < 5 < 60 < rows[-40:].mean()
 
 
+def test_no_control_has_a_scroll_bar(person: Person) -> None:
+    scrolled = person.browser.execute_script(
+        """return [...document.querySelectorAll('#controls *')].filter((element) =>
+             element.scrollWidth > element.clientWidth && element.clientWidth > 0 &&
+             ['auto', 'scroll'].includes(getComputedStyle(element).overflowX)
+           ).map((element) => element.id || element.className);"""
+    )
+    assert scrolled == []
+
+
 def test_restoring_draws_a_new_band_and_the_slider_changes_it(person: Person) -> None:
     first = person.restore()
     rows = person.pixels("output")

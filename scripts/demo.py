@@ -6,7 +6,8 @@ Every stage is one of the README's commands, printed before it runs:
 
 1. fetch a real corpus (FoxDot's sounds, from the Python package index);
 2. take a held-out sound, cut it off at 4 kHz, and upsample it with the shipped model;
-3. fine-tune the shipped model on these sounds alone for a few minutes (F2);
+3. fine-tune what the shipped model expects of a low band on these sounds alone, for a few minutes
+   (F2, `saga_sr.prior`);
 4. measure both models on all held-out sounds of it, beside the unprocessed input.
 
 The shipped model knows a little of everything; the tuned one should know these instruments better.
@@ -27,7 +28,10 @@ from saga_sr.errors import UserError, run_cli  # noqa: E402
 MODEL = ROOT / "models" / "saga-sr-demo"
 CUTOFF_HZ = 4000
 CATEGORY = "effects"  # nearly all of FoxDot
-FINE_TUNING = ("--learning_rate", "3e-4", "--batch_size", "8", "--compute_rolloff", "--augment")
+FINE_TUNING = (
+    "--train_only", "prior", "--learning_rate", "1e-3", "--batch_size", "16",
+    "--compute_rolloff", "--augment",
+)  # fmt: skip
 
 
 def run(title: str, *command: str | Path) -> None:

@@ -52,7 +52,9 @@ def cross_faded(model: SAGASRModel, audio: Tensor, settings: Settings, grid: Win
     ratio, size = model.config.downsampling_ratio, model.config.sample_size
     result = torch.zeros(1, grid.length * ratio)
     fade_in = grid.fade_in().repeat_interleave(ratio)
-    target_hz = torch.tensor([settings.target_rolloff_hz])
+    target_hz = None
+    if settings.target_rolloff_hz is not None:
+        target_hz = torch.tensor([settings.target_rolloff_hz])
     for k in range(grid.count):
         start = k * grid.hop * ratio
         window = torch.nn.functional.pad(audio, (0, size))[:, start : start + size]

@@ -34,7 +34,8 @@ app: $(VENV)/.app
 	$(BIN)/python -m saga_sr.app
 
 $(VENV)/.app: $(INSTALLED) requirements-app.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-app.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts \
+	  -r requirements-app.txt
 	@touch $@
 
 # All that a CPU does in about ten minutes; docs/benchmarks.md says what the figures mean.

@@ -52,9 +52,14 @@ def velocity_loss(
     Returns:
         [B]; 0 where nothing counts.
     """
-    error = ((velocity.float() - target_velocity(x_data, noise)) / unit).square()
-    weight = content.expand_as(error)
-    return (error * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp(min=1)
+    error = (velocity.float() - target_velocity(x_data, noise)) / unit
+    return weighted_mean(error.square(), content, dim=(1, 2))
+
+
+def weighted_mean(values: Tensor, weight: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
+    """Mean of ``values`` where ``weight`` (0 or 1, broadcastable) is 1; 0 where that is nowhere."""
+    weight = weight.expand_as(values)
+    return (values * weight).sum(dim=dim) / weight.sum(dim=dim).clamp(min=1)
 
 
 def data_from_velocity(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:

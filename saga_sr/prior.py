@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saga_sr.config import MDCTConfig
+from saga_sr.flow import weighted_mean
 from saga_sr.partials import continue_partials, local_mean
 from saga_sr.precision import in_full_precision
 from saga_sr.rolloff import FRACTION
@@ -207,7 +208,8 @@ class PriorPredictor(nn.Module):
         missing_loss = F.binary_cross_entropy_with_logits(
             prior.missing_logit, self._missing_share(prior.mean, hr_latent), reduction="none"
         )
-        return _mean((prior.log_level - true_level).abs(), bands) + _mean(missing_loss, bins)
+        level_loss = (prior.log_level - true_level).abs()
+        return weighted_mean(level_loss, bands) + weighted_mean(missing_loss, bins)
 
     def _missing_share(self, lr_latent: Tensor, hr_latent: Tensor) -> Tensor:
         """[B, C, H]: amplitude of HR - LR over that of HR, each over all frames, at most 1."""
@@ -256,11 +258,6 @@ class PriorPredictor(nn.Module):
         bands = torch.einsum("hk,rhl->rkl", weights, power)
         smooth = F.avg_pool1d(bands, 3, 1, 1, count_include_pad=False)
         return 0.5 * (smooth + _FLOOR**2).log()
-
-
-def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    weight = weight.expand_as(values)
-    return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
 def amplitude_rolloff(amplitude: Tensor) -> Tensor:

@@ -22,7 +22,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("recording", type=Path)
     parser.add_argument("--model", default=str(ROOT / "models" / "saga-sr-demo"))
-    parser.add_argument("--more_controls", action="store_true", help="with these opened")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     if not options.recording.is_file():
@@ -45,8 +44,6 @@ def main() -> None:
             person.until(lambda: person.state() == "loaded")
             person.restore()
             person.click_into("output")
-            if options.more_controls:
-                person.one(".label-wrap").click()
             person.until(lambda: person.status.startswith(("Restored", "Passed")))
             with atomic_path(options.output) as temporary:
                 temporary.write_bytes(person.browser.get_screenshot_as_png())

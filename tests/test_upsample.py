@@ -353,3 +353,16 @@ def test_the_target_rolloff_raises_the_high_band_of_the_shipped_model():
         added = upsample(model, audio, rate, options) - audio
         levels_db.append(10 * np.log10(np.square(added).mean()))
     assert levels_db[1] > levels_db[0] + 2
+
+
+def test_another_number_of_steps_keeps_the_shape_of_the_models_schedule() -> None:
+    audio = _dull(RATE // 4).T
+    results = {}
+    for steps, emulated, asked in ((8, 8, 4), (4, 4, None), (4, None, None)):
+        model = tiny_model()
+        config = model.config.replacing("sampling.num_steps", steps)
+        model.config = config.replacing("sampling.emulate_linear_steps", emulated)
+        options = UpsampleOptions(num_steps=asked)
+        results[steps, emulated] = upsample(model, audio, RATE, options)
+    assert np.array_equal(results[8, 8], results[4, 4])  # linear steps stay linear
+    assert not np.array_equal(results[4, 4], results[4, None])

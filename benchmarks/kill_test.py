@@ -308,7 +308,7 @@ def main() -> int:
     parser.add_argument("--fresh", type=int, default=4, help="of new processes of the script")
     parser.add_argument("--pre_encode_kills", type=int, default=12)
     parser.add_argument("--max_steps", type=int, default=320)
-    parser.add_argument("--files", type=int, default=600)
+    parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     mark_phases()

@@ -169,7 +169,7 @@ def measured(source: Path, output: Path, end_hz: float, model: str) -> list[floa
 def at_joints(high: np.ndarray, low: np.ndarray, model: str) -> tuple[float, float]:
     """joints and clicks; frames below -80 dBFS count for nothing."""
     from saga_sr.model import SAGASRModel
-    from saga_sr.windows import WindowGrid
+    from saga_sr.upsample.windows import WindowGrid
 
     network = SAGASRModel.from_pretrained(model)
     hop = network.config.downsampling_ratio

@@ -23,9 +23,8 @@ from scipy import signal
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from saga_sr.audio_files import AudioIndex
-from saga_sr.bandwidth import band_end_hz
-from saga_sr.metrics import spectrum_end_hz
+from saga_sr.audio.bandwidth import band_end_hz, spectrum_end_hz
+from saga_sr.audio.index import AudioIndex
 
 RATE = 44100
 MEASURES = {"cliffs only": spectrum_end_hz, "with fades": band_end_hz}

@@ -36,12 +36,13 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from saga_sr.audio_files import AudioIndex
+from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.index import AudioIndex
+from saga_sr.audio.spectrogram import comparison_figure
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.lowpass import apply_lowpass, field_lowpass
-from saga_sr.metrics import seam_step_db, spectrum_end_hz
+from saga_sr.metrics import seam_step_db
 from saga_sr.rolloff import spectral_rolloff
-from saga_sr.spectrogram import comparison_figure
 
 RATE = 44100
 SAMPLES = 262_144
@@ -160,9 +161,9 @@ def high_bands(truth: Tensor, lr_audio: Tensor, model_folder: str | None) -> dic
 
 def generated_by(model_folder: str, lr_audio: Tensor) -> Tensor:
     """The model's own output: a crossover at 1 Hz keeps all of it."""
-    from saga_sr.longform import Settings, restore_stream
+    from saga_sr.audio.streams import ArraySource
     from saga_sr.model import SAGASRModel
-    from saga_sr.streams import ArraySource
+    from saga_sr.upsample.longform import Settings, restore_stream
 
     model = SAGASRModel.from_pretrained(model_folder)
     settings = Settings(model.config.sampling, cutoff_hz=1.0)

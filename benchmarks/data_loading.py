@@ -34,7 +34,7 @@ from scipy import signal
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from saga_sr.audio_files import AudioIndex
+from saga_sr.audio.index import AudioIndex
 from saga_sr.dataset import ClipReader, SAGASRDataset
 
 RATE = 44100

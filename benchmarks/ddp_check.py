@@ -30,13 +30,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from forks import run_and_exit, write_to
+from forks import run_and_exit, train, write_to
+from lightning.pytorch.utilities import rank_zero_only
 from tiny_models import text_and_rolloff, tiny_demo
 from tiny_runs import flags, make_corpus
 from tiny_text_models import build_tiny_t5
 
-import train_saga_sr as train
-from saga_sr import run_folder
+from saga_sr.training import checkpoints, metrics_csv
 
 GLOBAL_BATCH = 8
 STEPS = 6
@@ -104,7 +104,7 @@ def _be_rank(argv: list[str], rank: int, processes: int, port: int, log: Path) -
             "LOCAL_RANK": str(rank), "RANK": str(rank), "NODE_RANK": "0", "GROUP_RANK": "0",
             "LOCAL_WORLD_SIZE": str(processes), "TORCHELASTIC_RUN_ID": "forked",
         }  # fmt: skip
-        train.run_folder.rank_zero_only.rank = rank
+        rank_zero_only.rank = rank
     run_and_exit(train, argv)
 
 
@@ -126,7 +126,7 @@ def run_commands(
 
 
 def metrics_of(folder: Path) -> dict[tuple[int, str], float]:
-    rows = run_folder.read_metrics(folder / "metrics.csv")
+    rows = metrics_csv.read_metrics(folder / "metrics.csv")
     if len({row[:2] for row in rows}) != len(rows):
         raise SystemExit(f"{folder}/metrics.csv: a number was written twice")
     return {row[:2]: row[2] for row in rows if row[1] != "train/clips_per_s"}
@@ -134,7 +134,7 @@ def metrics_of(folder: Path) -> dict[tuple[int, str], float]:
 
 def newest_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Trained weights and averages."""
-    checkpoint = run_folder.read_checkpoint(max((folder / "checkpoints").glob("step=*.ckpt")))
+    checkpoint = checkpoints.read_checkpoint(max((folder / "checkpoints").glob("step=*.ckpt")))
     return checkpoint["state_dict"] | checkpoint["saga_sr"]["ema"]
 
 
@@ -187,7 +187,7 @@ class Checks:
     def started(self, name: str) -> list[int]:
         """Two processes that have logged their first steps, with many to go; their ids."""
         pids = start_forks(run_flags(self.root, name, 2, max_steps=10_000), 2, self.log)
-        while not run_folder.read_metrics(self.root / name / "metrics.csv"):
+        while not metrics_csv.read_metrics(self.root / name / "metrics.csv"):
             time.sleep(0.1)
         return pids
 
@@ -195,7 +195,7 @@ class Checks:
         pids = self.started("stopped")
         os.kill(pids[1], signal.SIGTERM)  # to one of them only
         codes = exit_codes(pids)
-        found = run_folder.find_checkpoint("last", self.root / "stopped")
+        found = checkpoints.find_checkpoint("last", self.root / "stopped")
         print(f"SIGTERM to one of 2 processes: exit codes {codes}, saved {found and found.name}")
         pids = self.started("failed")
         for file in (self.root / "train").glob("*.wav"):

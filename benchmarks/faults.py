@@ -35,12 +35,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import forks
 import torch
+from forks import pre_encode
 from kill_test import compare, finished, forked, pre_encode_flags, tail
 from tiny_runs import flags, make_corpus
 
-import train_saga_sr as train
-from saga_sr import audio_files, pre_encode, run_folder
+import train_saga_sr
+from saga_sr.audio import file as audio_file
+from saga_sr.training import checkpoints
 
 STEPS, SAVED_EVERY = 24, 3
 FIRST_FAULT_STEP = 7  # two checkpoints are there
@@ -112,13 +115,13 @@ def stumble(run: Run) -> None:
 
 def slow_down(run: Run) -> None:
     """Every file is opened 20 to 200 ms late, from the first one on."""
-    original = audio_files._open
+    original = audio_file._open
 
     def slow(path: Any) -> Any:
         time.sleep(random.uniform(0.02, 0.2))
         return original(path)
 
-    audio_files._open = slow  # type: ignore[assignment]
+    audio_file._open = slow  # type: ignore[assignment]
 
 
 def stall_workers(run: Run) -> None:
@@ -217,7 +220,7 @@ FAULTS = {
 # --- a trial --------------------------------------------------------------------------------------
 
 
-class Struck(train.SAGASRTrainer):
+class Struck(train_saga_sr.SAGASRTrainer):
     """The trainer, with a fault at one step of this process."""
 
     strike: Callable[[Any], Any] | None = None
@@ -264,7 +267,7 @@ def start(run: Run, log: Path, fault: Fault | None) -> tuple[int, str]:
         later = run.rng.randrange(FIRST_FAULT_STEP, STEPS - 8)
         Struck.strike_step = 0 if fault.from_start else later
     log.write_bytes(b"")
-    code = end_of(forked(train, argv(run.root, run.output, run.data), log))
+    code = end_of(forked(forks.train, argv(run.root, run.output, run.data), log))
     Struck.strike = None
     return code, log.read_text(encoding="utf-8", errors="replace")
 
@@ -278,7 +281,7 @@ def problems_of(fault: Fault, run: Run, alone: Path, log: Path) -> list[str]:
     problems += [f"not said: {words}" for words in fault.says if words not in said]
     problems += ["a traceback"] if "Traceback" in said else []
     saved = (run.output / "checkpoints").glob("*.ckpt")
-    problems += [f"{path.name} is not whole" for path in saved if not run_folder.is_whole(path)]
+    problems += [f"{path.name} is not whole" for path in saved if not checkpoints.is_whole(path)]
     if problems:
         problems.append(tail(log))
     shutil.rmtree(run.data, ignore_errors=True)
@@ -314,7 +317,7 @@ def main() -> int:
     parser.add_argument("--disk", type=Path, help="a folder on a small disk, for full_disk")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    vars(train)["SAGASRTrainer"] = Struck
+    vars(train_saga_sr)["SAGASRTrainer"] = Struck
     torch.set_num_threads(1)
     survived = tried = 0
     with tempfile.TemporaryDirectory() as folder:

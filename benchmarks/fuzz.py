@@ -43,14 +43,20 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import SHIPPED, shipped, tiny_demo, tiny_vae
 
-from saga_sr import audio_files, pre_encode, run_folder, weights
-from saga_sr.audio_files import FolderTable, PackedNames, read_crop, read_header, scan_folder
-from saga_sr.caption_table import CaptionRecord, CaptionTable
+from saga_sr import weights
+from saga_sr.audio import file as audio_file
+from saga_sr.audio.file import read_crop, read_header
+from saga_sr.audio.index import FolderTable, scan_folder
+from saga_sr.audio.packed_names import PackedNames
 from saga_sr.config import ModelConfig, load_model_config, parse_model_config
-from saga_sr.errors import UserError
-from saga_sr.latents import LatentDataset
+from saga_sr.data.caption_table import CaptionRecord, CaptionTable
+from saga_sr.data.latent_dataset import LatentDataset
 from saga_sr.model import SAGASRModel
+from saga_sr.pre_encode import __main__ as pre_encode_flags
+from saga_sr.pre_encode import encode
+from saga_sr.support.errors import UserError
 from saga_sr.text import read_transcript
+from saga_sr.training import checkpoints
 
 MAX_CPU_S = 5.0
 MAX_WALL_S = 120.0
@@ -270,7 +276,7 @@ def make_latents(root: Path) -> tuple[Path, ModelConfig]:
         noise = 0.1 * np.random.default_rng(number).standard_normal(20000)
         sf.write(audio / f"{number}.wav", noise, 44100)
         (audio / f"{number}.txt").write_text("words", encoding="utf-8")
-    pre_encode.main(pre_encode.parse_options([
+    encode.main(pre_encode_flags.parse_options([
         "--audio_dir", str(audio), "--output_dir", str(intact), "--model_config", str(config_path),
         "--variants", "2", "--shard_segments", "4", "--num_workers", "0", "--accelerator", "cpu",
     ]))  # fmt: skip
@@ -316,9 +322,9 @@ def checkpoint_kind(root: Path) -> Kind:
     files = {name: (root / name).read_bytes() for name in ("step.ckpt", "model.safetensors")}
 
     def read(path: Path) -> str:
-        whole = run_folder.is_whole(path)
+        whole = checkpoints.is_whole(path)
         if path.suffix == ".ckpt":
-            found = run_folder.read_checkpoint(path)
+            found = checkpoints.read_checkpoint(path)
             assert not whole or torch.equal(found["state_dict"]["a"], torch.arange(300.0)), (
                 "altered"
             )
@@ -399,7 +405,7 @@ def _read_hostile(path: Path, config: ModelConfig, audio: Path) -> None:
         raise UserError("the cache is not used")
     else:
         refusals = 0
-        for reader in (run_folder.read_checkpoint, weights.read_tensors):
+        for reader in (checkpoints.read_checkpoint, weights.read_tensors):
             try:
                 reader(path)
             except UserError:
@@ -559,7 +565,7 @@ def main() -> int:
     parser.add_argument("--save", type=Path, help="folder for the inputs that are findings")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    audio_files.RETRY_DELAY_S = 0.0  # of the pauses between attempts, not of the attempts
+    audio_file.RETRY_DELAY_S = 0.0  # of the pauses between attempts, not of the attempts
     findings, total = 0, sum(KINDS[name][1] for name in options.kinds)
     with tempfile.TemporaryDirectory() as work:
         os.environ["SAGA_SR_CACHE"] = str(Path(work) / "cache")

@@ -33,12 +33,16 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import forks
 import torch
-from forks import run_and_exit, write_to
+from forks import Program, pre_encode, run_and_exit, write_to
 from tiny_runs import flags, make_corpus
 
-import train_saga_sr as train
-from saga_sr import audio_files, pre_encode, run_folder
+import train_saga_sr
+from saga_sr.audio import index
+from saga_sr.pre_encode import encode
+from saga_sr.training import checkpoints, metrics_csv
+from saga_sr.training import run as training_run
 
 ELSEWHERE, SCAN, SETUP, STEP, CHECKPOINT, VALIDATION, EXPORT, ENCODING, SHARD = range(9)
 PHASES = (
@@ -86,16 +90,16 @@ def mark(owner: Any, name: str, phase: int) -> None:
 
 
 def mark_phases() -> None:
-    mark(audio_files, "scan_folder", SCAN)
-    mark(pre_encode, "encode_clips", ENCODING)
-    mark(pre_encode, "write_shard", SHARD)
+    mark(index, "scan_folder", SCAN)
+    mark(encode, "encode_clips", ENCODING)
+    mark(encode, "write_shard", SHARD)
     for name in ("open_training_data", "load_weights", "build_trainer"):
-        mark(train, name, SETUP)
-    mark(train, "export", EXPORT)
-    mark(run_folder.AtomicCheckpointIO, "save_checkpoint", CHECKPOINT)
+        mark(training_run, name, SETUP)
+    mark(training_run, "export", EXPORT)
+    mark(checkpoints.AtomicCheckpointIO, "save_checkpoint", CHECKPOINT)
 
 
-class Marked(train.SAGASRTrainer):
+class Marked(train_saga_sr.SAGASRTrainer):
     """The trainer, saying whether it steps or validates."""
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -112,8 +116,8 @@ class Marked(train.SAGASRTrainer):
         PHASE[0] = ELSEWHERE
 
 
-def forked(program: Any, argv: list[str], log: Path) -> int:
-    """Start a module's main in a fork; returns its pid."""
+def forked(program: Program, argv: list[str], log: Path) -> int:
+    """Start a program in a fork; returns its pid."""
     PHASE[0] = ELSEWHERE
     pid = os.fork()
     if pid:
@@ -190,7 +194,7 @@ def differing(first: Any, second: Any, path: str = "") -> list[str]:
 
 
 def metric_rows(folder: Path) -> list[tuple[int, str, float]]:
-    rows = run_folder.read_metrics(folder / "metrics.csv")
+    rows = metrics_csv.read_metrics(folder / "metrics.csv")
     return sorted(row for row in rows if row[1] != "train/clips_per_s")
 
 
@@ -201,7 +205,7 @@ def compare(alone: Path, killed: Path) -> list[str]:
     if names[0] != names[1]:
         problems.append(f"checkpoint files: {names[0]} and {names[1]}")
     newest = max(name for name in names[0] if name.startswith("step="))
-    states = [run_folder.read_checkpoint(run / "checkpoints" / newest) for run in (alone, killed)]
+    states = [checkpoints.read_checkpoint(run / "checkpoints" / newest) for run in (alone, killed)]
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         problems += differing(states[0][part], states[1][part], part)
     problems += differing(states[0]["saga_sr"]["ema"], states[1]["saga_sr"]["ema"], "ema")
@@ -236,7 +240,7 @@ def compare_latents(alone: Path, killed: Path) -> list[str]:
 # --- main -----------------------------------------------------------------------------------------
 
 
-def run_to_the_end(program: Any, argv: list[str], log: Path) -> None:
+def run_to_the_end(program: Program, argv: list[str], log: Path) -> None:
     _, status = os.waitpid(forked(program, argv, log), 0)
     if (code := os.waitstatus_to_exitcode(status)) != 0:
         raise SystemExit(f"a run that nobody killed ended with exit code {code}: {tail(log)}")
@@ -272,17 +276,17 @@ def check_training(root: Path, options: argparse.Namespace, log: Path) -> tuple[
     """Kills per phase of the training run, and what differs at its end."""
     rng, steps = random.Random(options.seed), options.max_steps
     alone, killed = root / "alone", root / "killed"
-    run_to_the_end(train, run_flags(root, alone, steps, 0), log)
+    run_to_the_end(forks.train, run_flags(root, alone, steps, 0), log)
 
     def argv(turn: int) -> list[str]:
         return run_flags(root, killed, steps, 2 * (turn % 2))
 
-    counts = kill_forks(train, argv, options.kills, TARGETS, root / "cache", log, rng)
+    counts = kill_forks(forks.train, argv, options.kills, TARGETS, root / "cache", log, rng)
     for turn in range(options.fresh):
         kill_fresh(argv(turn), log, rng)
         counts["a new process"] += 1
         print("  kill of a new process", flush=True)
-    run_to_the_end(train, run_flags(root, killed, steps, 2), log)
+    run_to_the_end(forks.train, run_flags(root, killed, steps, 2), log)
     return counts, compare(alone, killed)
 
 
@@ -312,7 +316,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     mark_phases()
-    vars(train)["SAGASRTrainer"] = Marked
+    vars(train_saga_sr)["SAGASRTrainer"] = Marked
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         root, log = Path(folder), Path(folder) / "log.txt"

@@ -29,11 +29,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 import torch
 
-from saga_sr.audio_files import PackedNames
+from saga_sr.audio.packed_names import PackedNames
 from saga_sr.config import ModelConfig, load_model_config
-from saga_sr.latents import (
+from saga_sr.data.latent_dataset import LatentDataset
+from saga_sr.data.latents import (
     FolderEntry,
-    LatentDataset,
     LowpassEntry,
     Manifest,
     SegmentTable,
@@ -42,6 +42,8 @@ from saga_sr.latents import (
     shard_path,
 )
 from saga_sr.lowpass import LowpassOptions
+from saga_sr.pre_encode import __main__ as pre_encode_flags
+from saga_sr.pre_encode import encode
 
 VARIANTS = 4
 PER_SHARD = 256
@@ -178,7 +180,6 @@ def report_opening(sizes: list[int], config_file: Path) -> None:
 
 def report_size(audio_dir: Path, config_file: Path, variants: int) -> None:
     """Encode the audio and weigh the set."""
-    from saga_sr import pre_encode
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "latents"
@@ -186,7 +187,7 @@ def report_size(audio_dir: Path, config_file: Path, variants: int) -> None:
                  "--variants", variants, "--num_workers", 0, "--accelerator", "cpu",
                  "--allow_random_pretransform"]  # fmt: skip
         began = time.process_time()
-        pre_encode.main(pre_encode.parse_options([str(flag) for flag in flags]))
+        encode.main(pre_encode_flags.parse_options([str(flag) for flag in flags]))
         seconds = time.process_time() - began
         manifest = Manifest.load(root)
         hours = sum(entry.hours for entry in manifest.folders)

@@ -21,7 +21,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from saga_sr.files import write_text_atomic
+from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.evaluate.report import markdown_table
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.metrics import (
     LSD_DEFINITIONS,
@@ -30,9 +31,8 @@ from saga_sr.metrics import (
     lsd,
     offline_embedding,
     si_sdr,
-    spectrum_end_hz,
 )
-from saga_sr.report import markdown_table
+from saga_sr.support.files import write_text_atomic
 
 RATE = 44100
 CUTOFF_HZ = 4000.0

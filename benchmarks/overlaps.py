@@ -6,7 +6,7 @@ A steady input (low-passed noise) is upsampled, and the power of the result abov
 averaged over all windows at each place between one window's start and the next one's. Windows that
 are sampled one by one and cross-faded afterwards are unrelated where they overlap, so their mix is
 up to 3 dB too quiet there; it is the pumping that users of other systems report. Windows that are
-solved together (`saga_sr.windows`) have one state there.
+solved together (`saga_sr.upsample.windows`) have one state there.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from saga_sr.longform import Layout, Settings, sample_latents
+from saga_sr.audio.streams import ArraySource
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.model import SAGASRModel
-from saga_sr.randomness import torch_generator
 from saga_sr.restore import restore
 from saga_sr.rolloff import unit_to_hz
-from saga_sr.streams import ArraySource
-from saga_sr.windows import WindowGrid, position_noise
+from saga_sr.support.randomness import torch_generator
+from saga_sr.upsample.longform import Layout, Settings, sample_latents
+from saga_sr.upsample.windows import WindowGrid, position_noise
 
 RATE = 44100
 CUTOFF_HZ = 5000.0

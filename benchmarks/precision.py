@@ -17,8 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import train_saga_sr as train
-from saga_sr.run_folder import read_metrics
+from forks import train
+
+from saga_sr.training.metrics_csv import read_metrics
 
 SHOWN = ("loss of the last 10 steps", "val/loss", "val/lsd", "val/lsd_hf", "val/si_sdr")
 
@@ -52,7 +53,7 @@ def main() -> int:
             ]  # fmt: skip
             if os.fork() == 0:
                 os.dup2(os.open(f"{output}.log", os.O_WRONLY | os.O_CREAT), 1)
-                os._exit(train.main(train.parse_options([str(word) for word in argv])))
+                os._exit(train([str(word) for word in argv]))
             if os.wait()[1]:
                 raise SystemExit(Path(f"{output}.log").read_text(errors="replace")[-2000:])
             ends.append(end_of_run(output))

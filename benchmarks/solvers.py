@@ -28,11 +28,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from saga_sr.audio_files import AudioIndex
+from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.index import AudioIndex
 from saga_sr.config import SamplingSection
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.lowpass import apply_lowpass, field_lowpass
-from saga_sr.metrics import high_band_error_db, lsd, spectrum_end_hz
+from saga_sr.metrics import high_band_error_db, lsd
 from saga_sr.model import SAGASRModel
 from saga_sr.restore import condition, generate, guidance, segment_noise, solver_plan
 

@@ -19,13 +19,13 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from saga_sr.audio_files import AudioIndex
+from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.index import AudioIndex
+from saga_sr.audio.spectrogram import comparison_figure
 from saga_sr.lowpass import apply_lowpass, field_lowpass
-from saga_sr.metrics import spectrum_end_hz
 from saga_sr.model import SAGASRModel
 from saga_sr.rolloff import hz_to_unit, spectral_rolloff
-from saga_sr.spectrogram import comparison_figure
-from saga_sr.upsample import UpsampleOptions, upsample
+from saga_sr.upsample.options import UpsampleOptions, upsample
 
 RATE = 44100
 

@@ -39,8 +39,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from tiny_text_models import build_tiny_t5
 
-from saga_sr.caption_table import CaptionRecord, CaptionTable
 from saga_sr.config import ModelConfig, load_model_config
+from saga_sr.data.caption_table import CaptionRecord, CaptionTable
 from saga_sr.flow import interpolate, target_velocity
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.text import TextEncoder, read_transcript, text_for_clip

@@ -46,13 +46,13 @@ from latent_set import write_synthetic_set
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from saga_sr.audio_files import AudioIndex
+from saga_sr.audio.index import AudioIndex
 from saga_sr.config import EMASection, ModelConfig, load_model_config
+from saga_sr.data.latent_dataset import LatentDataset
 from saga_sr.dataset import ClipReader, SAGASRDataset
-from saga_sr.ema import EMA
 from saga_sr.flow import interpolate, target_velocity
-from saga_sr.latents import LatentDataset
 from saga_sr.model import Conditioning, SAGASRModel
+from saga_sr.training.ema import EMA
 from saga_sr.weights import fold_weight_norm
 
 MEASURED_PARAMETERS = 100_000_000

@@ -54,10 +54,10 @@ def measure(flags: argparse.Namespace) -> dict[str, float]:
     """Upsample one file in this process."""
     import torch
 
-    from saga_sr.bandwidth import measure_bandwidth
+    from saga_sr.audio.bandwidth import measure_bandwidth
+    from saga_sr.audio.streams import FileSource, write_audio
     from saga_sr.model import SAGASRModel
-    from saga_sr.streams import FileSource, write_audio
-    from saga_sr.upsample import UpsampleOptions, restored
+    from saga_sr.upsample.options import UpsampleOptions, restored
 
     torch.set_num_threads(flags.threads)
     model = SAGASRModel.from_pretrained(flags.model).to(flags.device)

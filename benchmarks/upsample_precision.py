@@ -21,7 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.model import SAGASRModel
-from saga_sr.upsample import UpsampleOptions, upsample
+from saga_sr.upsample.options import UpsampleOptions, upsample
 
 RATE = 11_025
 WAYS = (("32-true", 4), ("32-true", 1), ("32-true", 16), ("bf16-mixed", 4), ("bf16-mixed", 16))

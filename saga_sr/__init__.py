@@ -11,7 +11,6 @@ _EXPORTS = {
     "low_frequency_replace": "saga_sr.lowfreq",
     "SAGASRModel": "saga_sr.model",
 }
-
 __all__ = ["__version__", *_EXPORTS]
 
 

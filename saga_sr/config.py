@@ -23,13 +23,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from saga_sr.errors import UserError
+from saga_sr.support.errors import UserError
 
 PROMPT_ID = "prompt"
 SECONDS_IDS = ("seconds_start", "seconds_total")
 MIN_HEAD_DIM = 32  # stable-audio-tools rotates at least 32 channels of every head
-
 Positive = Annotated[int, Field(gt=0)]
+
 # Far above any use; what is above cannot be built, and torch says so in a traceback.
 Width = Annotated[int, Field(gt=0, le=2**14)]
 Depth = Annotated[int, Field(gt=0, le=256)]
@@ -43,8 +43,6 @@ class Section(BaseModel):
 
 
 # --- pretransform -------------------------------------------------------------------------------
-
-
 class OobleckEncoder(Section):
     in_channels: Width
     channels: Width = 128
@@ -140,8 +138,6 @@ PretransformSection = Annotated[
 
 
 # --- conditioning and diffusion -----------------------------------------------------------------
-
-
 class T5Config(Section):
     t5_model_name: str
     """Any T5 id of the hub, or a local folder."""
@@ -217,8 +213,6 @@ class ModelSection(Section):
 
 
 # --- training and sampling ----------------------------------------------------------------------
-
-
 class InverseLR(Section):
     """lr(n) = (1 - warmup^(n+1)) max(final_lr, lr (1 + n / inv_gamma)^-power), n = steps done."""
 
@@ -381,7 +375,6 @@ def parse_model_config(raw: Any, origin: str = "model config") -> ModelConfig:
 
 
 # --- what is said of a problem ------------------------------------------------------------------
-
 _EARLIER_KEYS = {
     "sigma_distribution": "the time distribution is training.timestep_sampler here "
     "('uniform' or 'logit_normal')",

@@ -33,12 +33,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from saga_sr.audio_files import AudioIndex, resampled_length
-from saga_sr.errors import UserError
+from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.file import resampled_length
+from saga_sr.audio.index import AudioIndex
 from saga_sr.lowpass import Lowpass, LowpassOptions, apply_lowpass, draw_lowpass, field_lowpass
-from saga_sr.metrics import spectrum_end_hz
-from saga_sr.randomness import numpy_generator
 from saga_sr.rolloff import spectral_rolloff
+from saga_sr.support.errors import UserError
+from saga_sr.support.randomness import numpy_generator
 from saga_sr.text import read_transcript, text_for_clip
 
 Item = tuple[Tensor, dict[str, Any]]
@@ -246,9 +247,10 @@ class SAGASRDataset(Dataset[Item]):
 
     Metadata: ``lr_audio`` [C, T], ``audio_path``, ``lr_cutoff_hz``, ``lr_passband_hz``,
     ``transcript``, ``caption``, ``prompt``, ``seconds_start`` (0), ``seconds_total``, ``draw``,
-    ``hr_end_hz`` (where the HR clip's own spectrum ends, `saga_sr.metrics.spectrum_end_hz`), and
-    with ``compute_rolloff`` ``rolloff_low`` and ``rolloff_high``. With ``defer_lowpass``,
-    ``lowpass`` is there instead of ``lr_audio`` and ``rolloff_low``.
+    ``hr_end_hz`` (where the HR clip's own spectrum ends,
+    `saga_sr.audio.bandwidth.spectrum_end_hz`), and with ``compute_rolloff`` ``rolloff_low`` and
+    ``rolloff_high``. With ``defer_lowpass``, ``lowpass`` is there instead of ``lr_audio``
+    and ``rolloff_low``.
     """
 
     def __init__(

@@ -93,7 +93,7 @@ def sample_timesteps(n: int, sampler: TimestepSampler, generator: torch.Generato
         n: how many.
         sampler: ``uniform``, or ``logit_normal`` = sigmoid of a standard normal, which spends more
             of the training in the middle of the path (the authors' choice).
-        generator: a CPU generator, see `saga_sr.randomness`.
+        generator: a CPU generator, see `saga_sr.support.randomness`.
     """
     if sampler == "uniform":
         return torch.rand(n, generator=generator)

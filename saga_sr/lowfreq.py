@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 Mode = Literal["soft", "hard"]
-
 RIPPLE_DB = 90.0
 _KAISER_BETA = 0.1102 * (RIPPLE_DB - 8.7)
 _TRANSITION_OF_CUTOFF = 0.1  # one auditory filter (ERB) is 0.108 f + 25 Hz

@@ -23,7 +23,7 @@ import torch
 from scipy import signal
 from torch import Tensor
 
-from saga_sr.errors import UserError
+from saga_sr.support.errors import UserError
 
 Family = Literal["cheby1", "butter", "bessel", "ellip"]
 FAMILIES: tuple[Family, ...] = get_args(Family)

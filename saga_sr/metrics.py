@@ -18,19 +18,18 @@ band limit is one number or a tensor [B] in Hz. 0 dBFS is a mean square of 1.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from math import ceil, log2
+from math import log2
 from typing import Concatenate, ParamSpec
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from saga_sr.errors import UserError
+from saga_sr.support.errors import UserError
 
 P = ParamSpec("P")
 Metric = Callable[Concatenate[Tensor, Tensor, P], Tensor]
 Hertz = float | Tensor
-
 N_FFT = 2048
 HOP = 512
 BAND_FLOOR_DBFS = -105.0  # about 16-bit rounding noise in the top third octave: nobody's signal
@@ -107,8 +106,6 @@ def _band_mask(
 
 # ---------------------------------------------------------------------------------------------
 # Log-spectral distance
-
-
 @dataclass(frozen=True)
 class LsdDefinition:
     """One published way to compute LSD = mean over frames of sqrt(mean over bins of d^2).
@@ -228,8 +225,6 @@ def _mean_where(values: Tensor, counted: Tensor) -> Tensor:
 
 # ---------------------------------------------------------------------------------------------
 # Energy in bands
-
-
 def band_edges_hz(low_hz: float, high_hz: float) -> list[float]:
     """Edges of third-octave bands from ``low_hz`` up to ``high_hz``.
 
@@ -326,8 +321,6 @@ def seam_step_db(est: Tensor, ref: Tensor, cutoff_hz: Hertz, sample_rate: int = 
 
 # ---------------------------------------------------------------------------------------------
 # Waveform and multi-resolution distances
-
-
 @_paired
 def si_sdr(
     est: Tensor,
@@ -403,7 +396,6 @@ def _stft_distance(est: Tensor, ref: Tensor) -> Tensor:
 
 # ---------------------------------------------------------------------------------------------
 # Distance of two sets of clips
-
 OFFLINE_EMBEDDING = "band statistics (offline; not comparable with OpenL3)"
 _EMBEDDING_BANDS = 16
 _EMBEDDING_WINDOW_S = 0.5
@@ -465,7 +457,6 @@ def offline_embedding(audio: Tensor, sample_rate: int = 44100) -> Tensor:
 
 # ---------------------------------------------------------------------------------------------
 # Where the spectrum of a clip ends
-
 _END_WINDOW_S = 0.0464  # 2048 samples at 44.1 kHz
 _END_RELATIVE = 0.06  # bands and transition of a cliff, relative to its frequency (1/12 octave)
 _END_MIN_BINS = 8
@@ -476,120 +467,3 @@ _NOTHING_DB = 100.0  # below the loudest bin: float residue, not signal
 _SILENT_MEAN_SQUARE = 1e-14
 _AUDIBLE_HZ = 100.0
 _ROUNDING_POWER = 4 * 2.0**-30 / 12  # 16-bit rounding noise and 6 dB for dither
-
-
-def spectrum_end_hz(audio: Tensor, sample_rate: int) -> float:
-    """Where the spectrum of a clip really ends, in Hz.
-
-    A lossy or low-passed clip ends at a cliff: a place where the running median of the long-term
-    spectrum drops by 20 dB within a twelfth of an octave and stays down up to Nyquist, be it to
-    silence or to a noise floor. Its -6 dB point is the answer, whatever the level of the clip. The
-    median looks past single tones (a pilot tone above the cliff); quiet high frequencies that are
-    reached by a slope are content. Without a cliff the answer is where the spectrum fades for good
-    to 16-bit rounding noise or to 100 dB below its loudest bin, and Nyquist if it does not: a
-    filter as gentle as a Butterworth of order 4 has no cliff.
-
-    Args:
-        audio: [C, T] or [T], nominally in [-1, 1]; its loud parts and channels count most.
-        sample_rate: in Hz.
-
-    Returns:
-        In (0, sample_rate / 2], or 0.0 for a silent clip.
-    """
-    samples = np.atleast_2d(audio.detach().cpu().double().numpy())
-    if samples.size == 0:
-        return 0.0
-    samples = samples - samples.mean(axis=1, keepdims=True)
-    if np.square(samples).mean() < _SILENT_MEAN_SQUARE:
-        return 0.0
-    power = long_term_power(samples, sample_rate)
-    hz_per_bin = sample_rate / 2 / (len(power) - 1)
-    # Rumble below 100 Hz is not what the rest of the spectrum is measured against.
-    loudest = power[ceil(_AUDIBLE_HZ / hz_per_bin) :].max()
-    end = _find_cliff(np.maximum(_decibel(power / loudest), -_NOTHING_DB), hz_per_bin)
-    if end is None:
-        end = _find_fade(power, max(_ROUNDING_POWER, loudest * 10 ** (-_NOTHING_DB / 10)))
-    return end * hz_per_bin
-
-
-def long_term_power(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """[C, T] -> [F]: mean power over time and channels; white noise shows its mean square.
-
-    Frames lie wholly inside the clip, and the window's side lobes are below -92 dB: the edge of a
-    clip and its loud bass do not show as high frequencies.
-    """
-    size = 2 * ceil(sample_rate * _END_WINDOW_S / 2)
-    samples = np.pad(samples, ((0, 0), (0, max(0, size - samples.shape[1]))))
-    window = _blackman_harris(size)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, size, axis=1)[:, :: size // 2]
-    power = np.zeros(size // 2 + 1)
-    for start in range(0, frames.shape[1], 256):  # an hour of audio must not be held as frames
-        spectrum = np.fft.rfft(frames[:, start : start + 256] * window)
-        power += np.square(np.abs(spectrum)).sum(axis=(0, 1))
-    return power / (frames.shape[0] * frames.shape[1] * np.square(window).sum())
-
-
-def _decibel(power: np.ndarray) -> np.ndarray:
-    return 10 * np.log10(power + 1e-30)
-
-
-def _find_fade(power: np.ndarray, nothing: float) -> int:
-    """The last bin around which there is more than ``nothing``."""
-    around = np.full(_END_MIN_BINS + 1, 1 / (_END_MIN_BINS + 1))
-    smoothed = np.convolve(np.pad(power, _END_MIN_BINS // 2, mode="edge"), around, mode="valid")
-    above = np.flatnonzero(smoothed > nothing)
-    return int(above[-1]) if len(above) else 0
-
-
-def _blackman_harris(size: int) -> np.ndarray:
-    """Four-term Blackman-Harris window (Harris 1978): side lobes below -92 dB."""
-    phase = 2 * np.pi * np.arange(size) / size
-    terms = zip((0.35875, -0.48829, 0.14128, -0.01168), range(4), strict=True)
-    return np.sum([weight * np.cos(order * phase) for weight, order in terms], axis=0)
-
-
-def _find_cliff(level_db: np.ndarray, hz_per_bin: float) -> int | None:
-    """Bin of the -6 dB point of the highest cliff at 1 kHz or above, if there is one."""
-    lowest = int(_END_LOWEST_HZ / hz_per_bin)
-    if lowest + 3 * _END_MIN_BINS > len(level_db):
-        return None
-    drop_db = _drop_for_good_db(level_db, lowest)
-    deepest = int(drop_db.argmax())
-    if drop_db[deepest] < _CLIFF_DB:
-        return None
-    below_threshold = np.flatnonzero(drop_db[:deepest] < _CLIFF_DB)
-    start = int(below_threshold[-1]) + 1 if len(below_threshold) else lowest
-    width = max(int(start * _END_RELATIVE), _END_MIN_BINS)
-    plateau_db = np.median(level_db[start - width : start])
-    smoothed_db = np.convolve(np.pad(level_db, 2, mode="edge"), np.full(5, 0.2), mode="valid")
-    beyond = deepest + 2 * width  # the transition and half of the window that saw it
-    intact = np.flatnonzero(smoothed_db[start:beyond] > plateau_db - _CLIFF_EDGE_DB)
-    return start + (int(intact[-1]) if len(intact) else 0)
-
-
-def _drop_for_good_db(level_db: np.ndarray, lowest: int) -> np.ndarray:
-    """[F]: median level just below a bin, less the highest one that follows beyond a transition."""
-    num_bins = len(level_db)
-    bins = np.arange(num_bins)
-    width = np.maximum((bins * _END_RELATIVE).astype(int), _END_MIN_BINS)
-    last = num_bins - _END_MIN_BINS  # the last bin with enough bins from it on
-    above = np.full(num_bins, -np.inf)
-    starts = bins[lowest : last + 1]
-    above[starts] = _medians(level_db, starts, np.minimum(width[starts], num_bins - starts))
-    loudest_above = np.maximum.accumulate(above[::-1])[::-1]
-    edges = bins[lowest : last - _END_MIN_BINS]
-    below = _medians(level_db, np.maximum(edges - width[edges], 0), np.minimum(width[edges], edges))
-    transition = np.minimum(width[edges], (num_bins - edges) // 2)
-    drop_db = np.zeros(num_bins)
-    drop_db[edges] = below - loudest_above[np.minimum(edges + transition, last)]
-    return drop_db
-
-
-def _medians(values: np.ndarray, starts: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Median of ``values[start : start + width]`` for each pair of a start and a width."""
-    offset = np.arange(widths.max())
-    inside = offset < widths[:, None]
-    index = np.minimum(starts[:, None] + offset, len(values) - 1)
-    ordered = np.sort(np.where(inside, values[index], np.inf), axis=1)
-    row = np.arange(len(starts))
-    return (ordered[row, (widths - 1) // 2] + ordered[row, widths // 2]) / 2

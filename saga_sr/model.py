@@ -24,27 +24,29 @@ import torch
 from torch import Tensor, nn
 
 from saga_sr.config import PROMPT_ID, ModelConfig
+from saga_sr.families import create_pretransform
 from saga_sr.flow import preconditioning
-from saga_sr.precision import full_precision
-from saga_sr.pretransform import MDCTPretransform, create_pretransform
-from saga_sr.prior import Prior, PriorPredictor, amplitude_rolloff
 from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit, unit_to_hz
 from saga_sr.sampler import Branch
-from saga_sr.stable_audio import quiet_import
+from saga_sr.support.precision import full_precision
+from saga_sr.support.stable_audio import quiet_import
+from saga_sr.weightfree.mdct import MDCTPretransform
+from saga_sr.weightfree.prior import Prior, PriorPredictor, amplitude_rolloff
 
 with quiet_import():
     from stable_audio_tools.models import transformer as _sat_transformer
     from stable_audio_tools.models.conditioners import NumberConditioner
     from stable_audio_tools.models.dit import DiffusionTransformer
 
+
 # With flash-attn installed it casts fp32 attention to fp16; torch's own attention has the same
 # kernels for half precision and keeps fp32 as it is.
 _sat_transformer.flash_attn_func = None
+
 # Its positions leave autocast on CUDA alone: in bfloat16 elsewhere the 257th is the 256th.
 _sat_transformer.RotaryEmbedding.forward = torch.autocast("cpu", enabled=False)(
     _sat_transformer.RotaryEmbedding.forward
 )
-
 INPUT_LIMIT = 10.0  # standard deviations
 
 
@@ -201,7 +203,7 @@ class SAGASRModel(nn.Module):
     # --- the prior ------------------------------------------------------------------------------
 
     def prior(self, cond: Conditioning) -> Prior:
-        """Where the flow starts (`saga_sr.prior`); f_h may be NaN: the prior does without it."""
+        """Where the flow starts (`saga_sr.weightfree.prior`); f_h may be NaN."""
         return cond.prior or self._prior(cond, self.predict_prior)
 
     def predict_prior(

@@ -5,7 +5,7 @@
     text, target roll-off f_h --+
 
 Validation, upsampling and evaluation all call this; a file of any length is many segments that are
-sampled together (`saga_sr.windows`).
+sampled together (`saga_sr.upsample.windows`).
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from saga_sr.config import ModelConfig, SamplingSection
 from saga_sr.model import Conditioning, SAGASRModel
-from saga_sr.randomness import torch_generator
 from saga_sr.rolloff import spectral_rolloff, unit_to_hz
 from saga_sr.sampler import (
     Branch,
@@ -26,6 +25,7 @@ from saga_sr.sampler import (
     plan,
     sample,
 )
+from saga_sr.support.randomness import torch_generator
 
 
 def segment_noise(config: ModelConfig, keys: Sequence[tuple[int | str, ...]]) -> Tensor:

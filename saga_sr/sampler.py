@@ -2,8 +2,8 @@
 
 A solver is a list of `Evaluation`s, one per velocity that it asks for, and every one of them moves
 the state the same way: x_next = base + c_now v + c_prev v_prev. That is linear and acts on each
-position by itself, so that `sample` can run a whole clip and `saga_sr.windows` can run the same
-list region by region over a file of any length.
+position by itself, so that `sample` can run a whole clip and `saga_sr.upsample.windows` can run the
+same list region by region over a file of any length.
 
 Guidance (paper, eq. 4) is a list too: (coefficient, `Branch`) pairs whose coefficients sum to 1.
 The time convention stands in `saga_sr.flow`: t falls from 1 (noise) to 0 (data).

@@ -18,7 +18,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -29,28 +28,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from saga_sr.caption_table import CAPTION_FILE, CaptionRecord, CaptionTable
-from saga_sr.errors import UserError
-from saga_sr.files import atomic_path, sha256_of, write_json_atomic
-from saga_sr.files import cache_dir as default_cache
-from saga_sr.hub import load_config, load_frozen
-
-__all__ = [
-    "CAPTION_FILE",
-    "CaptionRecord",
-    "CaptionTable",
-    "TextCoverage",
-    "TextEncoder",
-    "in_batches",
-    "read_transcript",
-    "text_coverage",
-    "text_for_clip",
-    "text_hash",
-    "tidy_text",
-]
+from saga_sr.support.errors import UserError
+from saga_sr.support.files import atomic_path, sha256_of, write_json_atomic
+from saga_sr.support.files import cache_dir as default_cache
+from saga_sr.support.hub import load_config, load_frozen
 
 Item = TypeVar("Item")
-
 T5_FAMILIES = ("t5", "mt5", "umt5")
 TEXT_BATCH = 32  # texts per T5 call
 MULTILINGUAL_ADVICE = (
@@ -62,13 +45,10 @@ T5_ADVICE = (
     "t5-base` fetches it; bring that folder here and name it as t5_model_name in the model config. "
     "Without text none is needed: F0 has cross_attention_cond_ids: []."
 )
-
 logger = logging.getLogger(__name__)
 
 
 # --- the rule -------------------------------------------------------------------------------------
-
-
 def tidy_text(text: str | None) -> str:
     """``text`` on one line with single spaces; "" for None. T5's tokenizer reads it the same."""
     return " ".join((text or "").split())
@@ -105,61 +85,16 @@ def read_transcript(audio_path: Path) -> str | None:
         ) from error
 
 
-@dataclass(frozen=True)
-class TextCoverage:
-    """How many clips get which text: the report at the start of a training run with text."""
-
-    both: int
-    caption_only: int
-    transcript_only: int
-    none: int
-
-    @property
-    def total(self) -> int:
-        return self.both + self.caption_only + self.transcript_only + self.none
-
-    def __str__(self) -> str:
-        return (
-            f"text: {self.total} clips: {self.both} with caption and transcript, "
-            f"{self.caption_only} with a caption, {self.transcript_only} with a transcript, "
-            f"{self.none} with none"
-        )
-
-    def warning(self) -> str | None:
-        """A loud paragraph where most clips have no text, else None."""
-        if 2 * self.none <= self.total:
-            return None
-        return (
-            f"WARNING: {self.none} of {self.total} clips ({self.none / self.total:.0%}) have NO "
-            "TEXT. They train with the null condition, so this run learns little from text and is "
-            "close to one without it.\n"
-            f"  captions: python -m saga_sr.captions --audio_dir DIR --output DIR/{CAPTION_FILE}\n"
-            "  transcripts: a UTF-8 file of the same name beside the audio: a.wav -> a.txt"
-        )
-
-
-def text_coverage(
-    clips: Iterable[tuple[str | None, str | None]], use_caption: bool
-) -> TextCoverage:
-    """Count what `text_for_clip` gives for each (caption, transcript) of ``clips``."""
-    counts = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
-    for caption, transcript in clips:
-        used_caption, used_transcript = _text_parts(caption, transcript, use_caption)
-        counts[bool(used_caption), bool(used_transcript)] += 1
-    return TextCoverage(*counts.values())
-
-
 # --- T5 -------------------------------------------------------------------------------------------
-
-
 class TextEncoder:
     """Text embeddings [B, N, D] of a frozen T5, from the disk where they are known.
 
     Args:
         model: hub id or local folder of a T5, mT5 or UMT5 model. Remote code is never run.
         max_length: N, the number of tokens; what a text has beyond it is cut off, with a warning.
-        cache_dir: where embeddings are kept; None: `saga_sr.files.cache_dir`. Safe to share between
-            runs, ranks and machines: each file appears whole, and two writers write the same.
+        cache_dir: where embeddings are kept; None: `saga_sr.support.files.cache_dir`. Safe to share
+            between runs, ranks and machines: each file appears whole, and two
+            writers write the same.
         device: where T5 runs and the result lies. Half precision except on a CPU.
     """
 

@@ -4,28 +4,30 @@ Only safetensors and ``torch.load(weights_only=True)`` are used: no pickle of a 
 Whatever does not fit is said; nothing is skipped in silence.
 """
 
-import json
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from saga_sr.config import ModelConfig, load_model_config
-from saga_sr.errors import UserError, first_line
-from saga_sr.files import atomic_path, write_json_atomic
 from saga_sr.pretransform import AutoencoderPretransform
+from saga_sr.support.differences import differences
+from saga_sr.support.errors import UserError, first_line
+from saga_sr.support.files import atomic_path, write_json_atomic
 
 if TYPE_CHECKING:
     from saga_sr.model import SAGASRModel
 
+
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 HUB_FILES = (CONFIG_NAME, WEIGHTS_NAME)
+
 
 # Stable Audio Open's names -> ours. Its T5 is not in its checkpoints.
 _STABLE_AUDIO_PREFIXES = {
@@ -34,13 +36,12 @@ _STABLE_AUDIO_PREFIXES = {
     "conditioner.conditioners.": "conditioners.",
     "pretransform.model.": "pretransform.model.",
 }
+
 # Input layers of the DiT that see the LR latent on extra channels.
 _WIDENED = ("dit.preprocess_conv.weight", "dit.transformer.project_in.weight")
 
 
 # --- exported folders ---------------------------------------------------------------------------
-
-
 def save_folder(model: "SAGASRModel", folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     """Write ``config.json`` and ``model.safetensors`` into ``folder``; returns the folder."""
     tensors = {
@@ -99,8 +100,6 @@ def _local_folder(folder_or_hub_id: Path | str, patterns: tuple[str, ...]) -> Pa
 
 
 # --- reading and fitting tensors ----------------------------------------------------------------
-
-
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a .safetensors file, or of a .ckpt/.pt (its ``state_dict`` where it has one).
 
@@ -204,8 +203,6 @@ def _widen_(target: Tensor, value: Tensor) -> None:
 
 
 # --- Stable Audio Open --------------------------------------------------------------------------
-
-
 def load_stable_audio(model: "SAGASRModel", path_or_hub_id: Path | str) -> LoadReport:
     """Start from Stable Audio Open: VAE, number and text conditioners, and the widened DiT.
 
@@ -286,8 +283,6 @@ def _checkpoint_file(path_or_hub_id: Path | str) -> Path:
 
 
 # --- an earlier stage ---------------------------------------------------------------------------
-
-
 def load_stage(model: "SAGASRModel", folder_or_hub_id: Path | str) -> LoadReport:
     """Start from the exported weights of an earlier stage (F0 for F1, F1 for F2).
 
@@ -320,16 +315,3 @@ def architecture_differences(old: ModelConfig, new: ModelConfig) -> list[str]:
         )
         if path not in ignored
     ]
-
-
-def differences(old: Any, new: Any, path: str = "") -> list[tuple[str, str]]:
-    """(dotted path, ``path: old -> new``) of every leaf that differs between two JSON values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for key in sorted({*old, *new}):
-            inner = f"{path}.{key}" if path else key
-            found += differences(old.get(key), new.get(key), inner)
-        return found
-    if old == new:
-        return []
-    return [(path, f"{path}: {json.dumps(old)} -> {json.dumps(new)}")]

@@ -7,12 +7,13 @@ Every stage is one of the README's commands, printed before it runs:
 1. fetch a real corpus (FoxDot's sounds, from the Python package index);
 2. take a held-out sound, cut it off at 4 kHz, and upsample it with the shipped model;
 3. fine-tune what the shipped model expects of a low band on these sounds alone, for a few minutes
-   (F2, `saga_sr.prior`);
+   (F2, `saga_sr.weightfree.prior`);
 4. measure both models on all held-out sounds of it, beside the unprocessed input.
 
 The shipped model knows a little of everything; the tuned one should know these instruments better.
 """
 
+# ruff: noqa: E402  (the path comes first)
 import argparse
 import shlex
 import subprocess
@@ -23,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from saga_sr.errors import UserError, run_cli  # noqa: E402
+from saga_sr.support.errors import UserError, run_cli
 
 MODEL = ROOT / "models" / "saga-sr-demo"
 CUTOFF_HZ = 4000
@@ -57,8 +58,8 @@ def write_low_passed(source: Path, target: Path) -> None:
     import soundfile as sf
     import torch
 
-    from saga_sr.files import atomic_path
     from saga_sr.lowpass import apply_lowpass, field_lowpass
+    from saga_sr.support.files import atomic_path
 
     audio, rate = sf.read(source, dtype="float32", always_2d=True)
     low = apply_lowpass(torch.from_numpy(audio.T.copy()), rate, field_lowpass(CUTOFF_HZ))
@@ -71,7 +72,7 @@ def draw(panels: dict[str, Path], picture: Path) -> None:
     import soundfile as sf
     import torch
 
-    from saga_sr.spectrogram import comparison_figure
+    from saga_sr.audio.spectrogram import comparison_figure
 
     audio = {}
     for label, path in panels.items():

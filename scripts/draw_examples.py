@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from saga_sr.errors import UserError, run_cli
+from saga_sr.support.errors import UserError, run_cli
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,11 +50,12 @@ def panels(model: "SAGASRModel", truth: "Tensor", cutoff_hz: float) -> "dict[str
     """Input, band replication, the model's output and the truth, each with its two errors."""
     import torch
 
-    from saga_sr.baselines import spectral_band_replication
+    from saga_sr.audio.bandwidth import spectrum_end_hz
+    from saga_sr.evaluate.baselines import spectral_band_replication
     from saga_sr.lowfreq import low_frequency_replace
     from saga_sr.lowpass import apply_lowpass, field_lowpass
-    from saga_sr.metrics import high_band_error_db, lsd, spectrum_end_hz
-    from saga_sr.upsample import upsample
+    from saga_sr.metrics import high_band_error_db, lsd
+    from saga_sr.upsample.options import upsample
 
     rate, lowpass = model.config.sample_rate, field_lowpass(cutoff_hz)
     lr_audio = apply_lowpass(truth, rate, lowpass)
@@ -84,8 +85,8 @@ def main() -> None:
 
     from PIL import Image
 
+    from saga_sr.audio.spectrogram import comparison_figure
     from saga_sr.model import SAGASRModel
-    from saga_sr.spectrogram import comparison_figure
 
     model = SAGASRModel.from_pretrained(options.model)
     options.output.mkdir(parents=True, exist_ok=True)

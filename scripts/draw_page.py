@@ -5,6 +5,7 @@
 Needs what the page's test in a browser needs (tests/test_app_browser.py).
 """
 
+# ruff: noqa: E402  (the path comes first)
 import argparse
 import shutil
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from saga_sr.errors import UserError, run_cli  # noqa: E402
+from saga_sr.support.errors import UserError, run_cli
 
 
 def main() -> None:
@@ -34,8 +35,8 @@ def main() -> None:
 
     from person_at_page import Person
 
-    from saga_sr.app import serving
-    from saga_sr.files import atomic_path
+    from saga_sr.app.serve import serving
+    from saga_sr.support.files import atomic_path
 
     with tempfile.TemporaryDirectory() as downloads, serving([options.model]) as address:
         person = Person(address, Path(downloads))

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from saga_sr.errors import UserError, run_cli
+from saga_sr.support.errors import UserError, run_cli
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -60,7 +60,7 @@ import soundfile
 
 from band_screen import screen
 from corpus_sources import AUDIO_SUFFIXES, CATEGORIES, FOXDOT, SETS, Place, Source
-from saga_sr.files import atomic_path, sha256_of, write_json_atomic, write_text_atomic
+from saga_sr.support.files import atomic_path, sha256_of, write_json_atomic, write_text_atomic
 
 Record = dict[str, Any]
 

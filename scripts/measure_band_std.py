@@ -20,8 +20,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.config import MDCTConfig, load_model_config
-from saga_sr.errors import run_cli
-from saga_sr.pretransform import MDCTPretransform
+from saga_sr.support.errors import run_cli
+from saga_sr.weightfree.mdct import MDCTPretransform
 
 NUM_BANDS = 24
 SUFFIXES = {".wav", ".flac", ".ogg"}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from saga_sr.errors import run_cli
+from saga_sr.support.errors import run_cli
 
 SAMPLING = (
     "target_rolloff",

@@ -10,7 +10,7 @@ import pytest
 from tiny_models import SHIPPED, changed, shipped, tiny_demo, tiny_vae
 
 from saga_sr.config import load_model_config, parse_model_config, untrained_guidance
-from saga_sr.errors import UserError
+from saga_sr.support.errors import UserError
 
 FULL = shipped("saga_model_config.json")
 

@@ -12,7 +12,9 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from saga_sr.audio_files import AudioIndex
+from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.index import AudioIndex
+from saga_sr.data.caption_table import CaptionRecord, CaptionTable
 from saga_sr.dataset import (
     AugmentOptions,
     ClipReader,
@@ -23,12 +25,10 @@ from saga_sr.dataset import (
     collate,
     degrade,
 )
-from saga_sr.errors import UserError
 from saga_sr.lowpass import FAMILIES, LowpassOptions, apply_lowpass, field_lowpass
-from saga_sr.metrics import spectrum_end_hz
-from saga_sr.randomness import numpy_generator
 from saga_sr.rolloff import N_FFT, spectral_rolloff
-from saga_sr.text import CaptionRecord, CaptionTable
+from saga_sr.support.errors import UserError
+from saga_sr.support.randomness import numpy_generator
 
 RATE = 44100
 SIZE = 4096
@@ -321,7 +321,7 @@ def test_dataset_overfit_repeats_so_many_items(reader: ClipReader) -> None:
 def test_loader_file_that_vanishes_in_training_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saga_sr.audio_files.RETRY_DELAY_S", 0.0)
+    monkeypatch.setattr("saga_sr.audio.file.RETRY_DELAY_S", 0.0)
     path = _write(tmp_path / "in" / "vanishes.wav", _noise(20_000))
     dataset = SAGASRDataset(ClipReader(_index(tmp_path / "in"), SIZE), seed=0)
     context = multiprocessing.get_context("fork")

@@ -9,7 +9,7 @@ from saga_sr.flow import (
     target_velocity,
     velocity_loss,
 )
-from saga_sr.randomness import torch_generator
+from saga_sr.support.randomness import torch_generator
 
 X = torch.randn(3, 4, 5, generator=torch_generator("data"))
 NOISE = torch.randn(3, 4, 5, generator=torch_generator("noise"))

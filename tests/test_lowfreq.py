@@ -10,7 +10,7 @@ from saga_sr.lowfreq import (
     crossover_transition_hz,
     low_frequency_replace,
 )
-from saga_sr.randomness import torch_generator
+from saga_sr.support.randomness import torch_generator
 
 RATE = 44100
 CUTOFF_HZ = 4000.0

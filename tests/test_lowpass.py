@@ -5,7 +5,6 @@ import pytest
 import torch
 from scipy import signal
 
-from saga_sr.errors import UserError
 from saga_sr.lowpass import (
     FAMILIES,
     Lowpass,
@@ -14,6 +13,7 @@ from saga_sr.lowpass import (
     draw_lowpass,
     field_lowpass,
 )
+from saga_sr.support.errors import UserError
 
 RATE = 44100
 

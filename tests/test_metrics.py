@@ -19,7 +19,7 @@ from torch import Tensor
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
 from saga_sr import metrics
-from saga_sr.errors import UserError
+from saga_sr.audio.bandwidth import spectrum_end_hz
 from saga_sr.metrics import (
     LSD_DEFINITIONS,
     band_edges_hz,
@@ -30,8 +30,8 @@ from saga_sr.metrics import (
     offline_embedding,
     seam_step_db,
     si_sdr,
-    spectrum_end_hz,
 )
+from saga_sr.support.errors import UserError
 
 RATE = 44100
 PAIRED_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

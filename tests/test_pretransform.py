@@ -9,8 +9,10 @@ from stable_audio_tools.models.blocks import SnakeBeta
 from tiny_models import built, tiny_vae
 
 from saga_sr.config import MDCTConfig, parse_model_config
-from saga_sr.pretransform import AutoencoderPretransform, MDCTPretransform, create_pretransform
-from saga_sr.snake import Snake
+from saga_sr.families import create_pretransform
+from saga_sr.pretransform import AutoencoderPretransform
+from saga_sr.support.snake import Snake
+from saga_sr.weightfree.mdct import MDCTPretransform
 
 RATE = 44100
 

@@ -4,7 +4,6 @@ from itertools import pairwise
 import pytest
 import torch
 
-from saga_sr.randomness import torch_generator
 from saga_sr.sampler import (
     SOLVERS,
     Branch,
@@ -14,6 +13,7 @@ from saga_sr.sampler import (
     plan,
     sample,
 )
+from saga_sr.support.randomness import torch_generator
 
 NOISE = torch.randn(3, 2, 4, generator=torch_generator("noise"), dtype=torch.float64)
 

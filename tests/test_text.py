@@ -15,15 +15,11 @@ from safetensors.torch import load_file, save_file
 from tiny_models import ROOT, tiny_demo
 from tiny_text_models import CHINESE, LATIN, build_tiny_t5
 
-from saga_sr.errors import UserError
-from saga_sr.text import (
-    CaptionRecord,
-    CaptionTable,
-    TextEncoder,
-    read_transcript,
-    text_coverage,
-    text_for_clip,
-)
+from saga_sr.data.caption_table import CaptionRecord, CaptionTable
+from saga_sr.data.coverage import text_coverage
+from saga_sr.support.errors import UserError
+from saga_sr.text import TextEncoder, read_transcript, text_for_clip
+from saga_sr.training.flags import parse_options
 
 sys.path.insert(0, str(ROOT))  # the training script lies there
 
@@ -466,5 +462,5 @@ def f1_flags(folder: Path) -> list[str]:
 
 def trained_weights(output: Path, flags: list[str]) -> dict[str, torch.Tensor]:
     train = importlib.import_module("train_saga_sr")
-    train.main(train.parse_options([*flags, "--output_dir", str(output)]))
+    train.main(parse_options([*flags, "--output_dir", str(output)]))
     return load_file(output / "export" / "model.safetensors")

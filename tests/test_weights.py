@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny_models import built, changed, text_and_rolloff, tiny_demo, tiny_vae
 
 from saga_sr.config import parse_model_config
-from saga_sr.errors import UserError
 from saga_sr.model import Conditioning, SAGASRModel
+from saga_sr.support.errors import UserError
 from saga_sr.weights import (
     fold_weight_norm,
     load_pretransform,

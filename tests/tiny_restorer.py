@@ -8,7 +8,7 @@ import torch
 
 from saga_sr.config import parse_model_config
 from saga_sr.model import SAGASRModel
-from saga_sr.randomness import torch_generator
+from saga_sr.support.randomness import torch_generator
 
 HOP = 64
 SEGMENT = 64 * HOP  # samples; 93 ms

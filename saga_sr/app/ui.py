@@ -1,0 +1,299 @@
+"""The Gradio page: its layout, its events, its server.
+
+Gradio contributes sliders, queue and server. The drop zone, the stage (spectrograms, player,
+download) and the status line are HTML of our own in `static/`, each with a script that gets the
+component's value; they are what Gradio's stock components do not do or do with clutter.
+
+Handlers are generators of {component: what to show}. Each open page is a visit, known by Gradio's
+session hash.
+"""
+
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from saga_sr.app.visits import Steps, StoppedError, Studio, Visit
+from saga_sr.page import facts
+from saga_sr.support.errors import UserError
+
+STATIC = Path(__file__).parent / "static"
+Shown = dict[Any, Any]  # component -> its update
+
+
+class Page:
+    """The page of a studio."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        with gr.Blocks(title="SAGA-SR", analytics_enabled=False, fill_width=True) as self.blocks:
+            gr.HTML(_read("header.html"), apply_default_css=False, elem_id="masthead")
+            with gr.Row(elem_id="columns", equal_height=False):
+                with gr.Column(elem_id="controls", scale=0, min_width=304):
+                    self._build_controls()
+                with gr.Column(elem_id="result", scale=1, min_width=480):
+                    self.stage = _html("stage", {})
+            self._connect()
+        self.blocks.queue(default_concurrency_limit=20, api_open=False)
+
+    def launch(self, host: str, port: int | None) -> str:
+        """Start the server in the background; returns its address.
+
+        Raises:
+            UserError: it cannot listen there.
+        """
+        try:
+            _, address, _ = self.blocks.launch(
+                server_name=host,
+                server_port=port,
+                prevent_thread_lock=True,
+                quiet=True,
+                share=False,
+                ssr_mode=False,
+                footer_links=[],
+                allowed_paths=[str(self.studio.root)],
+                max_file_size=facts.max_upload_bytes(self.studio.max_duration_s),
+                theme=_theme(),
+                css=_read("page.css"),
+            )
+        except OSError as error:
+            raise UserError(
+                f"--host {host} --port {port}: cannot listen there ({error})"
+            ) from error
+        return address.rstrip("/")
+
+    def close(self) -> None:
+        self.blocks.close(verbose=False)
+
+    # --- layout ---------------------------------------------------------------------------------
+
+    def _build_controls(self) -> None:
+        labels = self.studio.labels
+        settings = facts.control_settings(self.studio.configs[labels[0]])
+        self.drop = _html("drop", facts.upload_limit(self.studio.max_duration_s))
+        self.model = gr.Dropdown(labels, value=labels[0], label="Model", visible=len(labels) > 1)
+        self.automatic = gr.Checkbox(
+            label="As bright as the recording suggests",
+            elem_id="automatic",
+            **settings["automatic"],
+        )
+        self.rolloff_hz = gr.Slider(
+            label="Target roll-off (Hz)",
+            info="98.5 % of the energy will lie below: higher is brighter",
+            elem_id="rolloff",
+            **settings["rolloff_hz"],
+        )
+        self.prompt = gr.Textbox(
+            label="Prompt",
+            placeholder="what is heard, in a few words",
+            max_lines=2,
+            elem_id="prompt",
+            **settings["prompt"],
+        )
+        self.run = gr.Button("Restore", variant="primary", interactive=False, elem_id="run")
+        self.halt = gr.Button("Stop", visible=False, elem_id="halt")
+        self.status = _html("status", facts.status_value("idle", ""))
+        with gr.Accordion("More controls", open=False, elem_id="more"):
+            self._build_more(settings)
+
+    def _build_more(self, settings: dict[str, dict[str, Any]]) -> None:
+        self.num_steps = gr.Slider(
+            label="Steps", info="More takes longer", elem_id="steps", **settings["num_steps"]
+        )
+        self.guidance_acoustic = gr.Slider(
+            label="Acoustic guidance",
+            info="How closely to follow the recording; 1 is off",
+            **settings["guidance_acoustic"],
+        )
+        self.guidance_text = gr.Slider(
+            label="Text guidance",
+            info="How closely to follow the prompt; 1 is off",
+            **settings["guidance_text"],
+        )
+        self.seed = gr.Number(
+            0,
+            label="Seed",
+            info="Another seed is another take",
+            precision=0,
+            minimum=0,
+            elem_id="seed",
+        )
+
+    def _connect(self) -> None:
+        tuned = [
+            self.automatic,
+            self.rolloff_hz,
+            self.prompt,
+            self.num_steps,
+            self.guidance_acoustic,
+            self.guidance_text,
+        ]
+        shown = [self.stage, self.status, self.run, self.halt]
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        self.drop.upload(self.on_upload, None, shown, trigger_mode="multiple", **quiet)
+        self.automatic.input(self.on_automatic, self.automatic, self.rolloff_hz, **quiet)
+        self.model.change(self.on_model, self.model, tuned, **quiet)
+        self.run.click(self.on_run, [self.model, *tuned, self.seed], shown, **quiet)
+        self.halt.click(self.on_halt, None, None, **quiet)
+        self.blocks.unload(self.on_unload)
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def on_upload(self, event: gr.EventData, request: gr.Request) -> Iterator[Shown]:
+        """A file has arrived: measure it and show it."""
+        try:
+            steps = self.studio.load(self._visit(request), str(event._data.get("path")))
+            yield from self._busy(steps, "Measuring")
+        except StoppedError:  # a newer file
+            return
+        except Exception as error:
+            yield {self.status: facts.status_value("error", _sentence(error))}
+            return
+        clip = steps.done
+        yield {
+            self.stage: facts.stage_value(clip),
+            self.status: facts.status_value("idle", facts.clip_verdict(clip)),
+            self.run: gr.update(interactive=True),
+        }
+
+    def on_model(self, label: str) -> Iterator[Shown]:
+        """Another model: the controls that it has, at its defaults."""
+        settings = facts.control_settings(self.studio.configs[label])
+        yield {getattr(self, name): gr.update(**values) for name, values in settings.items()}
+
+    def on_automatic(self, automatic: bool) -> Any:
+        """The slider counts where brightness is not left to the recording."""
+        return gr.update(interactive=not automatic)
+
+    def on_run(
+        self,
+        label: str,
+        automatic: bool,
+        rolloff_hz: float,
+        prompt: str,
+        num_steps: float,
+        guidance_acoustic: float,
+        guidance_text: float,
+        seed: float | None,
+        request: gr.Request,
+    ) -> Iterator[Shown]:
+        """Restore what is loaded."""
+        config = self.studio.configs[label]
+        visit = self._visit(request)
+        running = {self.run: gr.update(visible=False), self.halt: gr.update(visible=True)}
+        ended = {self.run: gr.update(visible=True), self.halt: gr.update(visible=False)}
+        try:
+            options = facts.options_from(
+                config,
+                automatic,
+                rolloff_hz,
+                prompt,
+                num_steps,
+                guidance_acoustic,
+                guidance_text,
+                seed,
+            )
+            steps = self.studio.restore(visit, label, options)
+            yield running
+            yield from self._busy(steps, "Restoring")
+        except StoppedError:
+            stopped = {self.status: facts.status_value("idle", "Stopped.")}
+            yield ended | ({} if steps.stop is not visit.stop else stopped)
+            return
+        except Exception as error:
+            yield ended | {self.status: facts.status_value("error", _sentence(error))}
+            return
+        clip, result = visit.clip, steps.done
+        assert clip is not None
+        yield ended | {
+            self.stage: facts.stage_value(clip, result),
+            self.status: facts.status_value("done", facts.result_verdict(result)),
+        }
+
+    def on_halt(self, request: gr.Request) -> None:
+        """Stop the restoration."""
+        self._visit(request).stop.set()
+
+    def on_unload(self, request: gr.Request) -> None:
+        """The page was closed."""
+        self.studio.leave(_key(request))
+
+    def _visit(self, request: gr.Request) -> Visit:
+        return self.studio.visit(_key(request))
+
+    def _busy(self, steps: Steps[Any], verb: str) -> Iterator[Shown]:
+        start = time.monotonic()
+        for fraction in steps:
+            text = facts.busy_text(verb, fraction, time.monotonic() - start)
+            yield {self.status: facts.status_value("busy", text, max(fraction, 0.0))}
+
+
+def _key(request: gr.Request) -> str:
+    return str(request.session_hash)
+
+
+def _sentence(error: Exception) -> str:
+    """What the page says about an error; one that nobody foresaw is also told in the terminal."""
+    if isinstance(error, UserError):
+        return str(error)
+    traceback.print_exception(error, file=sys.stderr)
+    return f"It failed ({type(error).__name__}: {error})."
+
+
+def _html(name: str, value: Any) -> gr.HTML:
+    """A component of our own: ``static/name.html`` with ``static/name.js``."""
+    return gr.HTML(
+        value,
+        html_template=_read(f"{name}.html"),
+        js_on_load=_read(f"{name}.js"),
+        apply_default_css=False,
+        elem_id=name,
+    )
+
+
+def _read(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+def _theme() -> gr.themes.Base:
+    """Gradio's own parts in the page's colours, by day as by night; no font is fetched."""
+    colours = {
+        "body_background_fill": "#0e0f13",
+        "body_text_color": "#e7e5e1",
+        "body_text_color_subdued": "#8d8f9a",
+        "background_fill_primary": "#0e0f13",
+        "background_fill_secondary": "#16171d",
+        "block_background_fill": "transparent",
+        "block_border_color": "transparent",
+        "block_label_text_color": "#e7e5e1",
+        "block_title_text_color": "#e7e5e1",
+        "block_info_text_color": "#8d8f9a",
+        "border_color_primary": "#2a2c35",
+        "border_color_accent": "#f0925c",
+        "color_accent_soft": "#2b211c",
+        "input_background_fill": "#16171d",
+        "input_border_color": "#2a2c35",
+        "input_border_color_focus": "#f0925c",
+        "input_placeholder_color": "#62646f",
+        "slider_color": "#f0925c",
+        "button_primary_background_fill": "#f0925c",
+        "button_primary_background_fill_hover": "#f6a678",
+        "button_primary_text_color": "#1a120d",
+        "button_primary_border_color": "transparent",
+        "button_secondary_background_fill": "#1d1f27",
+        "button_secondary_background_fill_hover": "#262933",
+        "button_secondary_text_color": "#e7e5e1",
+        "button_secondary_border_color": "#2a2c35",
+    }
+    theme = gr.themes.Base(
+        primary_hue=gr.themes.colors.orange,
+        neutral_hue=gr.themes.colors.zinc,
+        radius_size=gr.themes.sizes.radius_md,
+        font=["Inter", "system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    return theme.set(**colours, **{f"{name}_dark": value for name, value in colours.items()})

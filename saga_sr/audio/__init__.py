@@ -1,0 +1,1 @@
+"""Audio files: opening, searching, streaming, and where their band ends."""

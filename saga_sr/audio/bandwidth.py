@@ -1,0 +1,259 @@
+"""Up to where a recording really holds sound, measured, so that the model adds what lies above.
+
+`spectrum_end_hz` finds cliffs and where the spectrum ends in nothing: the right
+answer for a truth. For an input it is too high wherever the band fades. A tape or an old filter of
+24 to 48 dB per octave leaves remains for one or two octaves above its band, and there is hiss up to
+Nyquist; a crossover up there would keep the dullness. `band_end_hz` also looks for such a fade: a
+level that falls by more than recordings themselves do, and never comes back.
+
+The fade's thresholds are those which few full-band clips of music, speech and effects reach
+(``benchmarks/bandwidth.py`` measures them, and how well filters are found).
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from torch import Tensor
+
+from saga_sr.audio.streams import AudioSource, Reader, resampled
+from saga_sr.metrics import (
+    _AUDIBLE_HZ,
+    _CLIFF_DB,
+    _CLIFF_EDGE_DB,
+    _END_LOWEST_HZ,
+    _END_MIN_BINS,
+    _END_RELATIVE,
+    _END_WINDOW_S,
+    _NOTHING_DB,
+    _ROUNDING_POWER,
+    _SILENT_MEAN_SQUARE,
+)
+from saga_sr.rolloff import spectral_rolloff
+
+_CHUNK_S = 5.0
+_FULL_BAND = 0.9  # of the Nyquist frequency; 19.8 kHz at 44.1 kHz
+
+
+# (octaves, dB): a fall for good by this much is a filter's.
+_FADES = ((1, 40.0), (2 / 3, 32.0), (1 / 2, 28.0), (1 / 3, 25.0))
+_EDGE_DB = 6.0
+_STEPS = 24  # levels per octave
+_LOWEST_HZ = 1000.0
+_BELOW_CLIFF = 0.97  # of the end; the cliff itself is no fade
+_MIN_BINS = 4  # of a level, on either side
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """The real bandwidth of a source, measured at the model's rate.
+
+    Attributes:
+        rolloff_hz: 98.5 % spectral roll-off, as the model was trained on.
+        end_hz: where its band ends; 0 for silence.
+        nyquist_hz: of the model's rate.
+    """
+
+    rolloff_hz: float
+    end_hz: float
+    nyquist_hz: float
+
+    @property
+    def is_silent(self) -> bool:
+        return self.end_hz == 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is nothing left for the model to add."""
+        return self.end_hz >= _FULL_BAND * self.nyquist_hz
+
+
+def measure_bandwidth(source: AudioSource, sample_rate: int) -> Bandwidth:
+    """Measure a source in chunks of 5 s; the answer is their median, weighted by energy."""
+    chunk = round(_CHUNK_S * sample_rate)
+    reader = Reader(resampled(source, sample_rate))
+    measured = []  # (energy, roll-off, end) per chunk
+    while (audio := reader.take(chunk)).shape[-1]:
+        energy = audio.double().square().sum().item()
+        end_hz = band_end_hz(audio, sample_rate)
+        measured.append((energy, spectral_rolloff(audio[None], sample_rate).item(), end_hz))
+    audible = [values for values in measured if values[2] > 0]
+    rolloff_hz, end_hz = (_weighted_median([(m[0], m[i]) for m in audible]) for i in (1, 2))
+    return Bandwidth(rolloff_hz, end_hz, sample_rate / 2)
+
+
+def _weighted_median(weighted: list[tuple[float, float]]) -> float:
+    """The value at which half of the weight is reached; 0 of nothing."""
+    half, reached = sum(weight for weight, _ in weighted) / 2, 0.0
+    for weight, value in sorted(weighted, key=lambda pair: pair[1]):
+        reached += weight
+        if reached >= half:
+            return value
+    return 0.0
+
+
+def band_end_hz(audio: Tensor, sample_rate: int) -> float:
+    """Where the band of a clip ends, be it at a cliff or in a fade.
+
+    A fade is a fall of the long-term level for good: by 40 dB in an octave, or by what `_FADES`
+    lists in less. It begins at the lowest place, 1 kHz or above, from which the level falls so. The
+    answer is the highest frequency whose level is less than 6 dB below the level there. Hiss that
+    leaves too little of the fall hides it.
+
+    Args:
+        audio: [C, T] or [T], nominally in [-1, 1].
+        sample_rate: Hz.
+
+    Returns:
+        In (0, `spectrum_end_hz`], or 0.0 for a silent clip.
+    """
+    end_hz = spectrum_end_hz(audio, sample_rate)
+    if end_hz < 2 * _LOWEST_HZ:
+        return end_hz
+    samples = np.atleast_2d(audio.detach().cpu().double().numpy())
+    power = long_term_power(samples - samples.mean(axis=1, keepdims=True), sample_rate)
+    grid_hz, level_db = _levels(power, sample_rate, _BELOW_CLIFF * end_hz)
+    start = _fade_start(level_db)
+    if start is None:
+        return end_hz
+    kept = np.flatnonzero(level_db[start:] > level_db[start] - _EDGE_DB)
+    return float(grid_hz[start + kept[-1]])
+
+
+def _fade_start(level_db: np.ndarray) -> int | None:
+    """The lowest step from which the level falls, for good, as only filtered sound falls."""
+    highest_above = np.maximum.accumulate(level_db[::-1])[::-1]
+    starts = []
+    for octaves, least_db in _FADES:
+        width = round(octaves * _STEPS)
+        falls = np.flatnonzero(level_db[:-width] - highest_above[width:] >= least_db)
+        starts += falls[:1].tolist()
+    return min(starts, default=None)
+
+
+def _levels(power: np.ndarray, sample_rate: int, top_hz: float) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies, 24 to an octave, and the median level in dB around each."""
+    bins_per_hz = 2 * (len(power) - 1) / sample_rate
+    grid_hz = _LOWEST_HZ * 2 ** np.arange(0, np.log2(top_hz / _LOWEST_HZ), 1 / _STEPS)
+    decibel = 10 * np.log10(power + 1e-30)
+    half = np.maximum(grid_hz * (2 ** (1 / _STEPS) - 1) * bins_per_hz, _MIN_BINS)
+    middle = grid_hz * bins_per_hz
+    spans = zip(np.rint(middle - half).astype(int), np.rint(middle + half).astype(int), strict=True)
+    return grid_hz, np.array([np.median(decibel[max(a, 0) : b + 1]) for a, b in spans])
+
+
+def spectrum_end_hz(audio: Tensor, sample_rate: int) -> float:
+    """Where the spectrum of a clip really ends, in Hz.
+
+    A lossy or low-passed clip ends at a cliff: a place where the running median of the long-term
+    spectrum drops by 20 dB within a twelfth of an octave and stays down up to Nyquist, be it to
+    silence or to a noise floor. Its -6 dB point is the answer, whatever the level of the clip. The
+    median looks past single tones (a pilot tone above the cliff); quiet high frequencies that are
+    reached by a slope are content. Without a cliff the answer is where the spectrum fades for good
+    to 16-bit rounding noise or to 100 dB below its loudest bin, and Nyquist if it does not: a
+    filter as gentle as a Butterworth of order 4 has no cliff.
+
+    Args:
+        audio: [C, T] or [T], nominally in [-1, 1]; its loud parts and channels count most.
+        sample_rate: in Hz.
+
+    Returns:
+        In (0, sample_rate / 2], or 0.0 for a silent clip.
+    """
+    samples = np.atleast_2d(audio.detach().cpu().double().numpy())
+    if samples.size == 0:
+        return 0.0
+    samples = samples - samples.mean(axis=1, keepdims=True)
+    if np.square(samples).mean() < _SILENT_MEAN_SQUARE:
+        return 0.0
+    power = long_term_power(samples, sample_rate)
+    hz_per_bin = sample_rate / 2 / (len(power) - 1)
+    # Rumble below 100 Hz is not what the rest of the spectrum is measured against.
+    loudest = power[ceil(_AUDIBLE_HZ / hz_per_bin) :].max()
+    end = _find_cliff(np.maximum(_decibel(power / loudest), -_NOTHING_DB), hz_per_bin)
+    if end is None:
+        end = _find_fade(power, max(_ROUNDING_POWER, loudest * 10 ** (-_NOTHING_DB / 10)))
+    return end * hz_per_bin
+
+
+def long_term_power(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """[C, T] -> [F]: mean power over time and channels; white noise shows its mean square.
+
+    Frames lie wholly inside the clip, and the window's side lobes are below -92 dB: the edge of a
+    clip and its loud bass do not show as high frequencies.
+    """
+    size = 2 * ceil(sample_rate * _END_WINDOW_S / 2)
+    samples = np.pad(samples, ((0, 0), (0, max(0, size - samples.shape[1]))))
+    window = _blackman_harris(size)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, size, axis=1)[:, :: size // 2]
+    power = np.zeros(size // 2 + 1)
+    for start in range(0, frames.shape[1], 256):  # an hour of audio must not be held as frames
+        spectrum = np.fft.rfft(frames[:, start : start + 256] * window)
+        power += np.square(np.abs(spectrum)).sum(axis=(0, 1))
+    return power / (frames.shape[0] * frames.shape[1] * np.square(window).sum())
+
+
+def _decibel(power: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(power + 1e-30)
+
+
+def _find_fade(power: np.ndarray, nothing: float) -> int:
+    """The last bin around which there is more than ``nothing``."""
+    around = np.full(_END_MIN_BINS + 1, 1 / (_END_MIN_BINS + 1))
+    smoothed = np.convolve(np.pad(power, _END_MIN_BINS // 2, mode="edge"), around, mode="valid")
+    above = np.flatnonzero(smoothed > nothing)
+    return int(above[-1]) if len(above) else 0
+
+
+def _blackman_harris(size: int) -> np.ndarray:
+    """Four-term Blackman-Harris window (Harris 1978): side lobes below -92 dB."""
+    phase = 2 * np.pi * np.arange(size) / size
+    terms = zip((0.35875, -0.48829, 0.14128, -0.01168), range(4), strict=True)
+    return np.sum([weight * np.cos(order * phase) for weight, order in terms], axis=0)
+
+
+def _find_cliff(level_db: np.ndarray, hz_per_bin: float) -> int | None:
+    """Bin of the -6 dB point of the highest cliff at 1 kHz or above, if there is one."""
+    lowest = int(_END_LOWEST_HZ / hz_per_bin)
+    if lowest + 3 * _END_MIN_BINS > len(level_db):
+        return None
+    drop_db = _drop_for_good_db(level_db, lowest)
+    deepest = int(drop_db.argmax())
+    if drop_db[deepest] < _CLIFF_DB:
+        return None
+    below_threshold = np.flatnonzero(drop_db[:deepest] < _CLIFF_DB)
+    start = int(below_threshold[-1]) + 1 if len(below_threshold) else lowest
+    width = max(int(start * _END_RELATIVE), _END_MIN_BINS)
+    plateau_db = np.median(level_db[start - width : start])
+    smoothed_db = np.convolve(np.pad(level_db, 2, mode="edge"), np.full(5, 0.2), mode="valid")
+    beyond = deepest + 2 * width  # the transition and half of the window that saw it
+    intact = np.flatnonzero(smoothed_db[start:beyond] > plateau_db - _CLIFF_EDGE_DB)
+    return start + (int(intact[-1]) if len(intact) else 0)
+
+
+def _drop_for_good_db(level_db: np.ndarray, lowest: int) -> np.ndarray:
+    """[F]: median level just below a bin, less the highest one that follows beyond a transition."""
+    num_bins = len(level_db)
+    bins = np.arange(num_bins)
+    width = np.maximum((bins * _END_RELATIVE).astype(int), _END_MIN_BINS)
+    last = num_bins - _END_MIN_BINS  # the last bin with enough bins from it on
+    above = np.full(num_bins, -np.inf)
+    starts = bins[lowest : last + 1]
+    above[starts] = _medians(level_db, starts, np.minimum(width[starts], num_bins - starts))
+    loudest_above = np.maximum.accumulate(above[::-1])[::-1]
+    edges = bins[lowest : last - _END_MIN_BINS]
+    below = _medians(level_db, np.maximum(edges - width[edges], 0), np.minimum(width[edges], edges))
+    transition = np.minimum(width[edges], (num_bins - edges) // 2)
+    drop_db = np.zeros(num_bins)
+    drop_db[edges] = below - loudest_above[np.minimum(edges + transition, last)]
+    return drop_db
+
+
+def _medians(values: np.ndarray, starts: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Median of ``values[start : start + width]`` for each pair of a start and a width."""
+    offset = np.arange(widths.max())
+    inside = offset < widths[:, None]
+    index = np.minimum(starts[:, None] + offset, len(values) - 1)
+    ordered = np.sort(np.where(inside, values[index], np.inf), axis=1)
+    row = np.arange(len(starts))
+    return (ordered[row, (widths - 1) // 2] + ordered[row, widths // 2]) / 2

@@ -1,0 +1,1 @@
+"""What training reads beside audio: prepared latents, captions, and how many clips have text."""

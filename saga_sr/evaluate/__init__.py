@@ -1,0 +1,1 @@
+"""Systems measured on the same clips: ``python -m saga_sr.evaluate``."""

@@ -1,0 +1,152 @@
+"""Measure models, baselines and other people's results on the same clips with the same ruler.
+
+    python -m saga_sr.evaluate --data DIR --model MODEL --cutoffs 4000 8000 12000 --output REPORT
+
+DIR holds audio, by preference in a folder per category (music, speech, effects). Every file gives
+one clip, low-passed by the field's fixed filter (Chebyshev 1, order 8, zero phase), and every row
+of the tables is measured on exactly these clips: the unprocessed input, the best that the model's
+pretransform could do, two simple baselines, each model, each folder of predictions.
+
+A clip whose truth stops early (lossy sources) is measured up to where it stops. What cannot be
+measured is said, never averaged in. REPORT/report.md has tables and pictures, REPORT/clips.csv
+every number, REPORT/run.json what is needed to compute them again. docs/metrics.md explains them.
+"""
+
+import argparse
+from pathlib import Path
+
+from saga_sr.support.errors import UserError, run_cli
+
+SWEEPS: dict[str, tuple[float, ...]] = {
+    "num_steps": (1, 2, 4, 8, 16, 32, 64),
+    "guidance_acoustic": (1.0, 1.2, 1.4, 1.7, 2.0),
+    "guidance_text": (1.0, 1.2, 1.4, 1.7, 2.0),
+    "target_rolloff": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m saga_sr.evaluate",
+        description="Measure models, baselines and predictions on the same clips.",
+        epilog="NAME=FOLDER names a row; otherwise it is called after its folder.",
+    )
+    data = parser.add_argument_group("what is measured")
+    add = data.add_argument
+    add("--data", type=Path, required=True, metavar="DIR", help="audio, a folder per category")
+    add("--model", nargs="+", default=[], metavar="[NAME=]FOLDER", help="exported models")
+    add("--predictions", nargs="+", default=[], metavar="[NAME=]FOLDER",
+        help="somebody's outputs for the inputs that --write_audio inputs writes, as "
+        "FOLDER/<cutoff>/<clip>.wav")  # fmt: skip
+    add("--cutoffs", nargs="+", type=_positive, default=[4000.0, 8000.0, 12000.0], metavar="HZ")
+    add("--num_clips", type=_count, default=100, help="at most so many per category (100)")
+    add("--clip_seconds", type=_positive, default=5.94, help="at most so long (5.94)")
+    add("--mono", action="store_true", help="mix the truth down to one channel first")
+    add("--sample_rate", type=int, help="in Hz; the models', or 44100")
+    add("--seed", type=int, default=0)
+
+    model = parser.add_argument_group("how a model runs (default: its own sampling block)")
+    add = model.add_argument
+    add("--num_steps", type=_count)
+    add("--solver", choices=("euler", "midpoint", "heun", "ab2"))
+    add("--guidance_acoustic", type=float, metavar="S_A")
+    add("--guidance_text", type=float, metavar="S_T")
+    add("--target_rolloff", type=_target, default="default", metavar="oracle|default|X",
+        help="f_h: the truth's own, the model's default, or a number in [0, 1)")  # fmt: skip
+    add("--no_text", action="store_true", help="give no clip its caption and transcript")
+    add("--crossover", choices=("soft", "hard"), default="soft")
+    add("--sweep", nargs="+", action="append", default=[], metavar=("OPTION", "VALUE"),
+        help="also measure each model over values of " + ", ".join(SWEEPS))  # fmt: skip
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), default="32-true")
+    add("--window_batch", type=_count, help="segments per evaluation of the model (by device)")
+
+    extra = parser.add_argument_group("extra rows and metrics")
+    add = extra.add_argument
+    add("--noise_envelope", type=Path, metavar="DIR", help="shape the noise like this corpus")
+    add("--openl3", choices=("music", "env"), help="Frechet distance over OpenL3 (extra package)")
+    add("--visqol", action="store_true", help="ViSQOL, audio mode (extra package)")
+    add("--recogniser", metavar="MODEL", help="WER and CER by this speech recogniser")
+
+    output = parser.add_argument_group("output")
+    add = output.add_argument
+    add("--output", type=Path, required=True, metavar="REPORT", help="folder of the report")
+    add("--overwrite", action="store_true", help="replace a report that is there")
+    add("--write_audio", choices=("inputs", "all"), help="the clips as WAV, for others or to hear")
+    add("--num_pictures", type=int, default=3, choices=range(4), help="per category and row (3)")
+    return parser
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    if not 0 < (value := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: must be above 0")
+    return value
+
+
+def _target(text: str) -> float | str:
+    if text in ("oracle", "default"):
+        return text
+    if not 0 <= (value := float(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be oracle, default, or in [0, 1)")
+    return value
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check the flags, without torch; ``sweep`` becomes option -> values.
+
+    Raises:
+        UserError: lists what cannot be.
+    """
+    flags = build_parser().parse_args(argv)
+    problems = []
+    if not flags.data.is_dir():
+        problems.append(f"--data {flags.data}: no such folder")
+    if flags.output.exists() and not flags.output.is_dir():
+        problems.append(f"--output {flags.output}: it is a file; a folder is expected")
+    elif (flags.output / "run.json").exists() and not flags.overwrite:
+        problems.append(f"--output {flags.output}: a report is there; --overwrite replaces it")
+    if flags.sweep and not flags.model:
+        problems.append("--sweep needs a --model")
+    sweeps = {}
+    for option, *values in flags.sweep:
+        try:
+            sweeps[option] = _sweep_values(option, values)
+        except ValueError as error:
+            problems.append(f"--sweep {option}: {error}")
+    if len(sweeps) + len(problems) < len(flags.sweep):
+        problems.append("--sweep: an option is given twice")
+    if problems:
+        raise UserError.listing("the flags cannot be used", problems)
+    flags.sweep, flags.cutoffs = sweeps, sorted(set(flags.cutoffs))
+    return flags
+
+
+def _sweep_values(option: str, values: list[str]) -> list[float]:
+    if option not in SWEEPS:
+        raise ValueError(f"not an option to sweep; allowed: {', '.join(SWEEPS)}")
+    numbers = sorted({float(value) for value in values} or SWEEPS[option])
+    for value in numbers:
+        if option == "num_steps" and (value < 1 or value != int(value)):
+            raise ValueError(f"{value:g} is no number of steps")
+        if option == "target_rolloff" and not 0 <= value < 1:
+            raise ValueError(f"{value:g} is not in [0, 1)")
+    return numbers
+
+
+def run() -> int:
+    """Evaluate as the flags say."""
+    flags = parse_args()
+    from saga_sr.evaluate.evaluation import main
+
+    main(flags)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(run))

@@ -1,0 +1,290 @@
+"""Who takes part in an evaluation: everything that fills the missing band of the same clips.
+
+    unprocessed              the low-passed clip itself
+    ceiling                  the truth through a model's pretransform: more it cannot reach
+    band replication, noise  the baselines of `saga_sr.evaluate.baselines`
+    a model                  `saga_sr.upsample`, told where the band ends
+    predictions              audio files of somebody else
+
+All but the first get the low band back by the same crossover (`saga_sr.lowfreq`); predictions are
+taken as they are. Everything random is a function of (seed, clip), so a clip can be made again
+alone, and no clip depends on which others are evaluated.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from saga_sr.audio.bandwidth import Bandwidth
+from saga_sr.audio.file import EXTENSIONS
+from saga_sr.audio.streams import ArraySource
+from saga_sr.evaluate.baselines import NoiseEnvelope, shaped_noise, spectral_band_replication
+from saga_sr.lowfreq import Mode, low_frequency_replace
+from saga_sr.lowpass import Lowpass
+from saga_sr.model import SAGASRModel
+from saga_sr.rolloff import spectral_rolloff
+from saga_sr.support.errors import UserError
+from saga_sr.support.files import sha256_of
+from saga_sr.support.randomness import key_to_seed, torch_generator
+from saga_sr.upsample.longform import Layout
+from saga_sr.upsample.options import UpsampleOptions, restored
+from saga_sr.weights import CONFIG_NAME, WEIGHTS_NAME
+
+MAX_LENGTH_DIFFERENCE = 100  # samples; ssr_eval's tolerance
+ORACLE = "oracle"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One clip at one cutoff.
+
+    Attributes:
+        name: path of its file below the data folder, without suffix.
+        truth: [C, T].
+        lr_audio: [C, T], the truth low-passed.
+        sample_rate: in Hz.
+        lowpass: how.
+        prompt: its text for a model, "" for none.
+        transcript: what is said in it, "" if unknown.
+    """
+
+    name: str
+    truth: Tensor
+    lr_audio: Tensor
+    sample_rate: int
+    lowpass: Lowpass
+    prompt: str = ""
+    transcript: str = ""
+
+    @property
+    def passband_hz(self) -> float:
+        return self.lowpass.passband_hz(self.sample_rate)
+
+    def crossed(self, generated: Tensor, mode: Mode) -> Tensor:
+        """``generated`` [C, T] above the band of the input, the input below."""
+        return low_frequency_replace(
+            generated[None], self.lr_audio[None], self.crossover_hz(mode), self.sample_rate, mode
+        )[0]
+
+    def crossover_hz(self, mode: Mode) -> float:
+        """Soft: where the input's own passband ends. Hard: the filter's nominal cutoff."""
+        return self.passband_hz if mode == "soft" else self.lowpass.cutoff_hz
+
+
+class Competitor(ABC):
+    """Makes [C, T] at full bandwidth out of an `Example`.
+
+    Attributes:
+        name: a row of the tables.
+        is_judged: whether the spectrogram page shows its best and worst clips.
+        sweep: (option, value) where this is one point of a sweep.
+    """
+
+    name: str
+    is_judged: bool = False
+    sweep: tuple[str, float] | None = None
+
+    @abstractmethod
+    def restore(self, example: Example) -> Tensor: ...
+
+    def describe(self) -> dict[str, Any]:
+        """What defines it, as JSON values."""
+        return {}
+
+
+class Unprocessed(Competitor):
+    name = "unprocessed"
+
+    def restore(self, example: Example) -> Tensor:
+        return example.lr_audio
+
+
+@dataclass
+class BandReplication(Competitor):
+    mode: Mode
+    name: str = "band replication"
+
+    def restore(self, example: Example) -> Tensor:
+        generated = spectral_band_replication(
+            example.lr_audio[None], example.passband_hz, example.sample_rate
+        )
+        return example.crossed(generated[0], self.mode)
+
+
+@dataclass
+class ShapedNoise(Competitor):
+    mode: Mode
+    seed: int
+    envelope: NoiseEnvelope
+    name: str = "shaped noise"
+
+    def restore(self, example: Example) -> Tensor:
+        generator = torch_generator("shaped noise", self.seed, example.name)
+        audio = example.lr_audio[None]
+        generated = shaped_noise(audio, self.envelope, example.sample_rate, generator)
+        return example.crossed(generated[0], self.mode)
+
+    def describe(self) -> dict[str, Any]:
+        return {"envelope_hz": self.envelope.hz, "envelope_db": self.envelope.level_db}
+
+
+@dataclass
+class Ceiling(Competitor):
+    """The truth, encoded and decoded, with the low band replaced."""
+
+    model: SAGASRModel
+    mode: Mode
+    name: str = "ceiling"
+
+    @torch.no_grad()
+    def restore(self, example: Example) -> Tensor:
+        config, device = self.model.config, next(self.model.parameters()).device
+        layout = Layout(example.truth.shape[0], config.audio_channels)
+        audio = layout.split(example.truth).to(device)
+        length, ratio = audio.shape[-1], config.downsampling_ratio
+        padded = functional.pad(audio, (0, -length % ratio))
+        decoded = self.model.decode(self.model.encode(padded))[..., :length]
+        return example.crossed(layout.join(decoded).float().cpu(), self.mode)
+
+
+@dataclass
+class Model(Competitor):
+    """An exported model, as `saga_sr.upsample` runs it.
+
+    Attributes:
+        folder: where it was loaded from.
+        options: what the user chose; seed, text, cutoff and oracle target are set per clip.
+        oracle: whether the target roll-off is that of the truth.
+        use_text: whether a model with text gets the clip's.
+    """
+
+    name: str
+    model: SAGASRModel
+    folder: str
+    options: UpsampleOptions
+    oracle: bool = False
+    use_text: bool = True
+    sweep: tuple[str, float] | None = None
+    is_judged: bool = True
+
+    @torch.no_grad()
+    def restore(self, example: Example) -> Tensor:
+        cutoff_hz = example.crossover_hz(self.options.crossover)
+        options = replace(
+            self.options,
+            seed=key_to_seed("evaluate", self.options.seed, example.name),
+            input_cutoff_hz=cutoff_hz,
+            prompt=example.prompt if self.has_text else "",
+        )
+        if self.oracle:
+            target_hz = spectral_rolloff(example.truth[None], example.sample_rate).item()
+            options = replace(options, target_rolloff=None, target_rolloff_hz=target_hz)
+        source = ArraySource(example.lr_audio, example.sample_rate)
+        # The end of the band is known: nothing is measured, and nothing of the input is cut off.
+        known = Bandwidth(0.0, cutoff_hz, example.sample_rate / 2)
+        return torch.cat(list(restored(self.model, source, options, known)), dim=-1)
+
+    @property
+    def has_text(self) -> bool:
+        return self.use_text and self.model.config.stage.text
+
+    def describe(self) -> dict[str, Any]:
+        chosen = {k: v for k, v in vars(self.options).items() if v is not None}
+        files = [Path(self.folder) / name for name in (CONFIG_NAME, WEIGHTS_NAME)]
+        return {
+            "folder": self.folder,
+            "stage": str(self.model.config.stage),
+            "sampling": self.model.config.sampling.model_dump(mode="json"),
+            "chosen": chosen,
+            "target_rolloff": ORACLE if self.oracle else self.options.target_rolloff,
+            "text": self.has_text,
+            "sha256": {file.name: sha256_of(file) for file in files if file.is_file()},
+        }
+
+
+@dataclass
+class Predictions(Competitor):
+    """A folder of audio files that somebody else's system made of our inputs.
+
+    ``DIR/<cutoff in Hz>/<clip name>.wav`` (or another format that soundfile reads); where it is
+    ``flat`` (a single cutoff), ``DIR/<clip name>.wav`` will do. Rate and channels must be the
+    truth's; up to 100 samples more or less at the end are cut off or filled with zeros.
+    """
+
+    folder: Path
+    name: str
+    flat: bool = False
+    is_judged: bool = True
+    _hashes: dict[str, str] = field(default_factory=dict)
+
+    def check(self, wanted: Sequence[tuple[str, float, int, int]], sample_rate: int) -> None:
+        """Look at all files before anything is measured.
+
+        Args:
+            wanted: (clip name, cutoff in Hz, channels, samples) of every example.
+            sample_rate: of the truth.
+
+        Raises:
+            UserError: lists every missing or unfit file.
+        """
+        problems = []
+        for clip, cutoff_hz, channels, samples in wanted:
+            path = self._find(clip, cutoff_hz)
+            if path is None:
+                problems.append(f"{cutoff_hz:g}/{clip}: no such file ({', '.join(_SUFFIXES)})")
+                continue
+            if problem := _unfit(path, channels, samples, sample_rate):
+                problems.append(f"{path.relative_to(self.folder)}: {problem}")
+        if problems:
+            listed = problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20)
+            raise UserError.listing(
+                f"--predictions {self.folder}: {len(problems)} of {len(wanted)} clips cannot be "
+                "measured",
+                listed,
+            )
+
+    def restore(self, example: Example) -> Tensor:
+        path = self._find(example.name, example.lowpass.cutoff_hz)
+        assert path is not None  # checked before
+        samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
+        audio = torch.from_numpy(samples.T.copy())
+        if not torch.isfinite(audio).all():
+            raise UserError(f"{path}: it holds samples that are NaN or infinite")
+        self._hashes[str(path.relative_to(self.folder))] = sha256_of(path)
+        length = example.truth.shape[-1]
+        return functional.pad(audio, (0, max(0, length - audio.shape[-1])))[:, :length]
+
+    def _find(self, clip: str, cutoff_hz: float) -> Path | None:
+        for below in (self.folder / f"{cutoff_hz:g}", *[self.folder] * self.flat):
+            for suffix in _SUFFIXES:
+                if (path := below / f"{clip}{suffix}").is_file():
+                    return path
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        return {"folder": str(self.folder), "sha256": dict(sorted(self._hashes.items()))}
+
+
+_SUFFIXES = tuple(sorted(EXTENSIONS, key=lambda suffix: (suffix != ".wav", suffix)))
+
+
+def _unfit(path: Path, channels: int, samples: int, sample_rate: int) -> str | None:
+    """Why a prediction cannot be compared with a truth of this shape, or None."""
+    try:
+        info = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        return f"unreadable ({error})"
+    if info.samplerate != sample_rate:
+        return f"{info.samplerate} Hz, the truth has {sample_rate} Hz"
+    if info.channels != channels:
+        return f"{info.channels} channels, the truth has {channels} (--mono mixes the truth down)"
+    if abs(info.frames - samples) > MAX_LENGTH_DIFFERENCE:
+        return f"{info.frames} samples, the truth has {samples}"
+    return None

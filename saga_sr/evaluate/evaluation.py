@@ -1,0 +1,426 @@
+"""One evaluation: every row of the tables on the same clips, by the same metrics."""
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from saga_sr.audio.index import AudioIndex
+from saga_sr.audio.spectrogram import comparison_figure
+from saga_sr.evaluate.baselines import DEFAULT_ENVELOPE, NoiseEnvelope, fit_envelope
+from saga_sr.evaluate.clips import Clip, Clips, choose_clips
+from saga_sr.evaluate.competitors import (
+    ORACLE,
+    BandReplication,
+    Ceiling,
+    Competitor,
+    Example,
+    Model,
+    Predictions,
+    ShapedNoise,
+    Unprocessed,
+)
+from saga_sr.evaluate.report import (
+    TRUTH,
+    Group,
+    Results,
+    SweepPoint,
+    percentiles,
+    picture_name,
+    summary_table,
+    write_csv,
+    write_report,
+)
+from saga_sr.evaluate.scores import (
+    CLIP_METRICS,
+    Embedding,
+    Measured,
+    Metric,
+    OfflineEmbedding,
+    OpenL3,
+    recogniser_metrics,
+    visqol_metric,
+)
+from saga_sr.lowpass import field_lowpass
+from saga_sr.metrics import BAND_FLOOR_DBFS, LSD_DEFINITIONS
+from saga_sr.model import SAGASRModel
+from saga_sr.support.device import pick_device
+from saga_sr.support.environment import describe_environment, plain_options
+from saga_sr.support.errors import UserError
+from saga_sr.support.files import atomic_path, write_json_atomic
+from saga_sr.support.naming import named_folders
+from saga_sr.text import TextEncoder
+from saga_sr.upsample.options import UpsampleOptions
+
+KEPT_BYTES = 1 << 29  # of estimates in memory, for the pictures
+
+# per category of --noise_envelope
+ENVELOPE_CLIPS, ENVELOPE_CLIP_S = 60, 6.0
+
+
+# ---------------------------------------------------------------------------------------------
+# Rows
+def load_models(flags: argparse.Namespace) -> list[Model]:
+    """The models that ``--model`` names, on their device.
+
+    Raises:
+        UserError: one cannot be loaded, two rows have one name, or their sample rates differ.
+    """
+    device = pick_device(flags.device)
+    oracle = flags.target_rolloff == ORACLE
+    target = flags.target_rolloff if isinstance(flags.target_rolloff, float) else None
+    options = UpsampleOptions(
+        target_rolloff=target,
+        guidance_acoustic=flags.guidance_acoustic,
+        guidance_text=flags.guidance_text,
+        num_steps=flags.num_steps,
+        solver=flags.solver,
+        seed=flags.seed,
+        crossover=flags.crossover,
+        precision=flags.precision,
+        window_batch=flags.window_batch,
+    )
+    models = []
+    for name, folder in named_folders(flags.model, "--model"):
+        loaded = SAGASRModel.from_pretrained(folder).to(device)
+        rolloff = loaded.config.stage.rolloff
+        if not rolloff and (oracle or target is not None):
+            raise UserError(f"--target_rolloff: {name} was trained without --compute_rolloff")
+        models.append(Model(name, loaded, folder, options, oracle, not flags.no_text))
+    rates = {model.name: model.model.config.sample_rate for model in models}
+    if flags.sample_rate is not None:
+        rates["--sample_rate"] = flags.sample_rate
+    if len(set(rates.values())) > 1:
+        raise UserError.listing(
+            "the sample rates differ", [f"{name}: {rate} Hz" for name, rate in rates.items()]
+        )
+    return models
+
+
+def swept(model: Model, option: str, value: float) -> Model:
+    """The model at one point of a sweep."""
+    chosen: dict[str, Any] = {option: int(value) if option == "num_steps" else value}
+    return replace(
+        model,
+        name=f"{model.name} {option}={value:g}",
+        options=replace(model.options, **chosen),
+        oracle=model.oracle and option != "target_rolloff",
+        sweep=(option, value),
+        is_judged=False,
+    )
+
+
+def ceilings(models: Sequence[Model], flags: argparse.Namespace) -> list[Ceiling]:
+    """One for each distinct pretransform."""
+    distinct: list[Model] = []
+    for model in models:
+        if not any(_same_pretransform(model.model, other.model) for other in distinct):
+            distinct.append(model)
+    names = ["ceiling"] if len(distinct) == 1 else [f"ceiling of {m.name}" for m in distinct]
+    return [
+        Ceiling(model.model, flags.crossover, name)
+        for model, name in zip(distinct, names, strict=True)
+    ]
+
+
+def _same_pretransform(one: SAGASRModel, other: SAGASRModel) -> bool:
+    ours, theirs = one.pretransform.state_dict(), other.pretransform.state_dict()
+    return one.config.model.pretransform == other.config.model.pretransform and all(
+        torch.equal(ours[name], theirs[name]) for name in ours
+    )
+
+
+def build_rows(flags: argparse.Namespace, models: Sequence[Model], rate: int) -> list[Competitor]:
+    """All rows in the order of the tables."""
+    envelope = DEFAULT_ENVELOPE
+    if flags.noise_envelope is not None:
+        envelope = corpus_envelope(flags.noise_envelope, rate)
+    predictions = []
+    for name, folder in named_folders(flags.predictions, "--predictions"):
+        if not Path(folder).is_dir():
+            raise UserError(f"--predictions {folder}: no such folder")
+        predictions.append(Predictions(Path(folder), name, flat=len(flags.cutoffs) == 1))
+    rows: list[Competitor] = [
+        Unprocessed(),
+        *ceilings(models, flags),
+        BandReplication(flags.crossover),
+        ShapedNoise(flags.crossover, flags.seed, envelope),
+        *predictions,
+        *models,
+        *(swept(m, o, v) for m in models for o, values in flags.sweep.items() for v in values),
+    ]
+    names = [row.name for row in rows]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"two rows are called {', '.join(twice)}; name them: NAME=FOLDER")
+    return rows
+
+
+def corpus_envelope(folder: Path, sample_rate: int) -> NoiseEnvelope:
+    """Average spectrum of up to 60 files per category."""
+    index = AudioIndex.scan([folder], flag="--noise_envelope")
+    chosen = choose_clips(index, ENVELOPE_CLIPS, ENVELOPE_CLIP_S, sample_rate, seed=0)
+
+    def clips() -> Iterator[tuple[Tensor, int]]:
+        for clip in chosen:
+            crop = clip.crop
+            audio = index.read(crop.position, crop.start, crop.length, sample_rate)
+            yield torch.from_numpy(audio), sample_rate
+
+    return fit_envelope(clips())
+
+
+# ---------------------------------------------------------------------------------------------
+# Measuring
+class Evaluation:
+    """One run: clips, rows and metrics, and what came of them.
+
+    Attributes:
+        clips, rows, metrics, embeddings: what takes part.
+        results: filled by `measure_all`.
+        seconds: row -> computing time.
+    """
+
+    def __init__(
+        self,
+        flags: argparse.Namespace,
+        clips: Clips,
+        rows: Sequence[Competitor],
+        metrics: dict[str, Metric],
+        embeddings: Sequence[Embedding],
+    ) -> None:
+        self.flags, self.clips, self.rows = flags, clips, rows
+        self.metrics, self.embeddings = metrics, embeddings
+        self.results = Results(metrics, [row.name for row in rows])
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.audio_seconds = 0.0
+        self._kept: dict[tuple[str, str, float], Tensor] = {}
+        self._kept_bytes = 0
+
+    def check(self) -> None:
+        """Everything that can be found out before the long work begins.
+
+        Raises:
+            UserError: nothing can be measured, or predictions do not fit.
+        """
+        rate, wanted = self.clips.sample_rate, []
+        if max(self.flags.cutoffs) >= rate / 2:
+            raise UserError(f"--cutoffs: {max(self.flags.cutoffs):g} Hz is not below {rate / 2:g}")
+        for cutoff_hz in self.flags.cutoffs:
+            for clip in self.clips.measurable(cutoff_hz):
+                wanted.append((clip.name, cutoff_hz, self.clips.channels(clip), clip.crop.length))
+        if not wanted:
+            reasons = sorted({str(c.problem(self.flags.cutoffs[0])) for c in self.clips.clips})
+            raise UserError(f"--data {self.flags.data}: no clip can be measured: {reasons[0]}")
+        for row in self.rows:
+            if isinstance(row, Predictions):
+                row.check(wanted, rate)
+        for row in self.rows:  # a wrong option is an error now, not after an hour
+            if isinstance(row, Model):
+                row.restore(_tiny_example(row))
+
+    def measure_all(self) -> None:
+        work = [(hz, clip) for hz in self.flags.cutoffs for clip in self.clips.measurable(hz)]
+        for cutoff_hz, clip in tqdm(work, "Measuring", unit="clip", disable=None):
+            example = self.clips.example(clip, cutoff_hz)
+            group = (clip.category, cutoff_hz)
+            self.audio_seconds += clip.crop.length / self.clips.sample_rate
+            self._embed(group, TRUTH, example.truth)
+            self._write_audio(f"inputs/{cutoff_hz:g}/{clip.name}", example.lr_audio, inputs=True)
+            self._write_audio(f"truth/{clip.name}", example.truth, inputs=True)
+            for row in self.rows:
+                self._measure(group, clip, example, row)
+
+    def _measure(self, group: Group, clip: Clip, example: Example, row: Competitor) -> None:
+        start = time.perf_counter()
+        estimate = row.restore(example)
+        self.seconds[row.name] += time.perf_counter() - start
+        self._keep(row, clip.name, group[1], estimate)
+        measured = Measured(estimate, example, clip.top_hz(example.sample_rate))
+        values = {name: metric.compute(measured) for name, metric in self.metrics.items()}
+        self.results.add(group, row.name, clip.name, values)
+        self._embed(group, row.name, estimate)
+        self._write_audio(f"{row.name}/{group[1]:g}/{clip.name}", estimate, inputs=False)
+
+    def _embed(self, group: Group, row: str, audio: Tensor) -> None:
+        for embedding in self.embeddings:
+            frames = embedding(audio, self.clips.sample_rate)
+            self.results.add_frames(group, row, embedding.label, frames)
+
+    def _write_audio(self, name: str, audio: Tensor, inputs: bool) -> None:
+        """A WAV in float below ``audio``, where ``--write_audio`` asks for it."""
+        wanted = self.flags.write_audio
+        if wanted is None or (wanted == "inputs" and not inputs):
+            return
+        with atomic_path(self.flags.output / "audio" / f"{name}.wav") as temporary:
+            soundfile.write(temporary, audio.T.numpy(), self.clips.sample_rate, subtype="FLOAT")
+
+    # --- pictures -------------------------------------------------------------------------------
+
+    def _keep(self, row: Competitor, clip: str, cutoff_hz: float, estimate: Tensor) -> None:
+        """Remember an estimate that may be drawn, as long as there is room."""
+        if row.sweep is None and self._kept_bytes + estimate.nbytes <= KEPT_BYTES:
+            self._kept[row.name, clip, cutoff_hz] = estimate
+            self._kept_bytes += estimate.nbytes
+
+    def draw_pictures(self) -> dict[Group, dict[str, Path]]:
+        """Spectrograms of the best, the median and the worst clip of each judged row.
+
+        What was not kept is made again: of many clips only few are drawn.
+        """
+        judged = [row for row in self.rows if row.is_judged] or [self.rows[-1]]
+        shown = [row for row in self.rows if row.sweep is None]
+        pictures: dict[Group, dict[str, Path]] = {group: {} for group in self.results.groups}
+        for group in tqdm(self.results.groups, "Drawing", disable=None):
+            for row in judged:
+                picks = list(self.results.picks(group, row.name).items())
+                for pick, name in picks[: self.flags.num_pictures]:
+                    file = Path("spectrograms") / picture_name(group, row.name, pick)
+                    self._draw(group, name, shown, self.flags.output / file)
+                    pictures[group][f"{row.name}, {pick} clip: {name}"] = file
+        return pictures
+
+    def _draw(self, group: Group, name: str, shown: Sequence[Competitor], path: Path) -> None:
+        clip = next(one for one in self.clips.clips if one.name == name)
+        example = self.clips.example(clip, group[1])
+        panels = {"truth": example.truth}
+        for row in shown:
+            error_db = self.results.values[group][row.name]["high_band_error_db"][name]
+            kept = self._kept.get((row.name, name, group[1]))
+            estimate = row.restore(example) if kept is None else kept
+            panels[f"{row.name} ({error_db:.1f} dB)"] = estimate
+        title = f"{name}, {group[1] / 1000:g} kHz (in brackets: band error)"
+        comparison_figure(panels, example.sample_rate, group[1], path, title)
+
+    # --- words ----------------------------------------------------------------------------------
+
+    def notes(self, group: Group) -> list[str]:
+        """What must be known of the clips of a group."""
+        category, cutoff_hz = group
+        clips = [clip for clip in self.clips.clips if clip.category == category]
+        tops = [c.top_hz(self.clips.sample_rate) for c in clips if c.problem(cutoff_hz) is None]
+        early = [hz for hz in tops if hz is not None]
+        notes = []
+        if early:
+            notes.append(
+                f"Truths of {len(early)} of these clips stop at "
+                f"{percentiles([hz / 1000 for hz in early])} kHz (10th, 50th, 90th percentile); "
+                "they are measured up to there."
+            )
+        problems = {c.name: p for c in clips if (p := c.problem(cutoff_hz)) is not None}
+        if problems:
+            listed = "; ".join(f"{name}: {problem}" for name, problem in list(problems.items())[:5])
+            more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+            notes.append(f"Not measured: {len(problems)} of {len(clips)} clips ({listed}{more}).")
+        return notes
+
+    def introduction(self) -> list[str]:
+        flags, clips = self.flags, self.clips.clips
+        channels = "mixed down to mono" if flags.mono else "with their own channels"
+        parts = [
+            f"{len(clips)} clips of up to {flags.clip_seconds:g} s at {self.clips.sample_rate} Hz, "
+            f"{channels}, seed {flags.seed}; low-passed by Chebyshev 1 of order 8 with zero phase; "
+            f"{flags.crossover} crossover. Target roll-off: {flags.target_rolloff}. "
+            "What defines this run stands in run.json, every number in clips.csv."
+        ]
+        silent = [clip.name for clip in clips if clip.end_hz == 0]
+        if silent:
+            parts.append(f"Silent and not measured: {len(silent)} ({', '.join(silent[:5])}).")
+        if self.clips.index.unusable:
+            parts.append(
+                f"Files that cannot be read: {len(self.clips.index.unusable)}; see run.json."
+            )
+        return parts
+
+    def record(self) -> dict[str, Any]:
+        """What a stranger needs to compute every figure again."""
+        cutoffs = self.flags.cutoffs
+        return {
+            "options": plain_options(self.flags),
+            "environment": describe_environment(),
+            "lowpass": [asdict(field_lowpass(cutoff_hz)) for cutoff_hz in cutoffs],
+            "metrics": {
+                name: {"label": metric.label, "meaning": metric.meaning, "good": metric.good}
+                for name, metric in self.metrics.items()
+            },
+            "lsd_definitions": {name: asdict(rule) for name, rule in LSD_DEFINITIONS.items()},
+            "band_floor_dbfs": BAND_FLOOR_DBFS,
+            "clips": self.clips.describe(),
+            "not_measured": {
+                f"{hz:g}": {c.name: p for c in self.clips.clips if (p := c.problem(hz)) is not None}
+                for hz in cutoffs
+            },
+            "unusable_files": dict(self.clips.index.unusable),
+            "rows": {
+                row.name: row.describe()
+                | {"seconds_per_audio_second": self.seconds[row.name] / self.audio_seconds}
+                for row in self.rows
+            },
+            "results": self.results.table(),
+        }
+
+
+def _tiny_example(row: Model) -> Example:
+    """A short clip of noise; restoring it finds out whether the options suit the model."""
+    config = row.model.config
+    audio = 0.1 * torch.randn(config.audio_channels, 64, generator=torch.Generator().manual_seed(0))
+    return Example("check", audio, audio, config.sample_rate, field_lowpass(config.sample_rate / 8))
+
+
+def build_metrics(flags: argparse.Namespace) -> tuple[dict[str, Metric], list[Embedding]]:
+    metrics, embeddings = dict(CLIP_METRICS), [OfflineEmbedding()]
+    everything: list[Embedding] = [*embeddings]
+    if flags.visqol:
+        metrics["visqol"] = visqol_metric()
+    if flags.recogniser:
+        metrics |= recogniser_metrics(flags.recogniser, pick_device(flags.device))
+    if flags.openl3:
+        everything.append(OpenL3(flags.openl3))
+    return metrics, everything
+
+
+def prepare_text(models: Sequence[Model], clips: Clips) -> None:
+    """Embed every prompt once, before the first model needs it."""
+    for model in models:
+        settings = model.model.config.text
+        if model.has_text and settings is not None:
+            device = next(model.model.parameters()).device
+            encoder = TextEncoder(settings.t5_model_name, settings.max_length, device=device)
+            encoder.fill_cache(clips.prompts())
+
+
+def main(flags: argparse.Namespace) -> None:
+    models = load_models(flags)
+    rate = models[0].model.config.sample_rate if models else flags.sample_rate or 44100
+    rows = build_rows(flags, models, rate)
+    clips = Clips(
+        flags.data, rate, flags.num_clips, flags.clip_seconds, seed=flags.seed, mono=flags.mono
+    )
+    evaluation = Evaluation(flags, clips, rows, *build_metrics(flags))
+    evaluation.check()
+    prepare_text(models, clips)
+    evaluation.measure_all()
+    sweeps = {
+        option: [
+            SweepPoint(model.name, value, swept(model, option, value).name)
+            for model in models
+            for value in values
+        ]
+        for option, values in flags.sweep.items()
+    }
+    pictures = evaluation.draw_pictures()
+    results = evaluation.results
+    write_csv(flags.output / "clips.csv", results)
+    write_report(
+        flags.output, results, evaluation.introduction(), evaluation.notes, pictures, sweeps
+    )
+    write_json_atomic(flags.output / "run.json", evaluation.record())
+    print(f"\n{summary_table(results)}\n")
+    print(f"{flags.output / 'report.md'}: {len(clips.clips)} clips, {len(rows)} rows")

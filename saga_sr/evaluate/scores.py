@@ -1,0 +1,306 @@
+"""What is measured of a restored clip, and of a set of them.
+
+`CLIP_METRICS` names every number of a clip: what it is, in which unit, and which direction is good.
+A metric that cannot be computed is NaN for that clip and left out of means, with the count said.
+`OpenL3` and `OfflineEmbedding` embed clips for the Frechet distance of sets; ViSQOL and a speech
+recogniser are extras, imported where they are asked for.
+"""
+
+import hashlib
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+from saga_sr import metrics
+from saga_sr.evaluate.competitors import Example
+from saga_sr.lowfreq import crossover_transition_hz
+from saga_sr.metrics import LSD_DEFINITIONS
+from saga_sr.support.errors import UserError
+from saga_sr.text import tidy_text
+
+Good = Literal["low", "high", "zero"]
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A restored clip beside its example; what a metric looks at.
+
+    Attributes:
+        estimate: [C, T].
+        example: truth, input and low-pass.
+        top_hz: where the truth ends; None is Nyquist.
+    """
+
+    estimate: Tensor
+    example: Example
+    top_hz: float | None
+
+    @property
+    def pair(self) -> tuple[Tensor, Tensor]:
+        return self.estimate[None], self.example.truth[None]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column.
+
+    Attributes:
+        label: in tables, with its unit.
+        meaning: one sentence.
+        good: which direction is better; ``zero`` metrics are averaged as magnitudes.
+        compute: the number.
+    """
+
+    label: str
+    meaning: str
+    good: Good
+    compute: Callable[[Measured], float]
+
+
+def _lsd(one: Measured, definition: str = "saga", band: str = "full") -> float:
+    cutoff_hz = one.example.lowpass.cutoff_hz
+    low_hz = cutoff_hz if band == "high" else None
+    high_hz = cutoff_hz if band == "low" else one.top_hz
+    rate = one.example.sample_rate
+    return metrics.lsd(*one.pair, definition, rate, low_hz, high_hz).item()
+
+
+def _high_band_error(one: Measured) -> float:
+    example = one.example
+    return metrics.high_band_error_db(
+        *one.pair, example.lowpass.cutoff_hz, example.sample_rate, one.top_hz
+    ).item()
+
+
+def _seam_step(one: Measured) -> float:
+    example = one.example
+    return metrics.seam_step_db(*one.pair, example.lowpass.cutoff_hz, example.sample_rate).item()
+
+
+def _low_band_si_sdr(one: Measured) -> float:
+    example = one.example
+    crossover_hz = torch.tensor(example.passband_hz)
+    kept_hz = float(crossover_hz - crossover_transition_hz(crossover_hz))
+    return metrics.si_sdr(
+        one.estimate[None], example.lr_audio[None], example.sample_rate, high_hz=kept_hz
+    ).item()
+
+
+CLIP_METRICS: dict[str, Metric] = {
+    "lsd": Metric("LSD", "definition saga, up to the truth's end", "low", _lsd),
+    "lsd_hf": Metric("LSD-HF", "the same above the cutoff", "low", partial(_lsd, band="high")),
+    "lsd_lf": Metric("LSD-LF", "the same below the cutoff", "low", partial(_lsd, band="low")),
+    "high_band_error_db": Metric(
+        "band error (dB)",
+        "mean absolute level difference of third octaves above the cutoff, frame by frame",
+        "low",
+        _high_band_error,
+    ),
+    "seam_step_db": Metric(
+        "seam (dB)",
+        "level step at the cutoff, less the truth's; mean magnitude",
+        "zero",
+        _seam_step,
+    ),
+    "si_sdr": Metric(
+        "SI-SDR (dB)",
+        "against the truth, full band, mean not removed; the silent low-pass wins",
+        "high",
+        lambda one: metrics.si_sdr(*one.pair).item(),
+    ),
+    "si_sdr_low": Metric(
+        "SI-SDR low (dB)",
+        "against the input, below the soft crossover",
+        "high",
+        _low_band_si_sdr,
+    ),
+    "mrstft": Metric(
+        "MR-STFT",
+        "multi-resolution STFT distance (auraloss' defaults), full band",
+        "low",
+        lambda one: metrics.multi_resolution_stft(*one.pair).item(),
+    ),
+} | {
+    f"lsd_{name}": Metric(
+        f"LSD {name}",
+        rule.source + ", up to the truth's end",
+        "low",
+        partial(_lsd, definition=name),
+    )
+    for name, rule in LSD_DEFINITIONS.items()
+    if name != "saga"
+}
+
+
+def mean(values: Sequence[float], metric: Metric) -> tuple[float, int]:
+    """(mean, how many count): clips without a value left out, ``zero`` metrics as magnitudes."""
+    present = [abs(v) if metric.good == "zero" else v for v in values if not math.isnan(v)]
+    return (sum(present) / len(present), len(present)) if present else (NAN, 0)
+
+
+# ---------------------------------------------------------------------------------------------
+# Embeddings for the Frechet distance
+class Embedding(Protocol):
+    """Frames of a clip as points in a space where sets of clips are compared."""
+
+    label: str
+
+    def __call__(self, audio: Tensor, sample_rate: int) -> Tensor:
+        """[C, T] -> [frames, dimensions]."""
+        ...
+
+
+class OfflineEmbedding:
+    """Band statistics; needs nothing and compares with nothing but itself."""
+
+    label = "FD offline"
+
+    def __call__(self, audio: Tensor, sample_rate: int) -> Tensor:
+        return metrics.offline_embedding(audio, sample_rate)
+
+
+class OpenL3:
+    """OpenL3 in stable-audio-metrics' convention: what published OpenL3 FDs mostly mean.
+
+    mel256, 512 dimensions a channel, left and right concatenated (a mono clip twice), peak
+    normalised to -1 dBFS, windows of 1 s, hop 0.5 s; the frames of all clips are pooled.
+
+    Args:
+        content: ``music`` or ``env``, the audio the network was trained on.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+
+    def __init__(self, content: str) -> None:
+        self.label = f"FD OpenL3 {content}"
+        self._package = optional("openl3", "--openl3", "pip install openl3 (needs TensorFlow)")
+        self._model = self._package.models.load_audio_embedding_model(
+            input_repr="mel256", content_type=content, embedding_size=512
+        )
+
+    def __call__(self, audio: Tensor, sample_rate: int) -> Tensor:
+        peak = audio.abs().max().clamp(min=1e-9)
+        normalised = (audio * (10 ** (-1 / 20) / peak)).numpy()
+        channels = [normalised[0], normalised[min(1, len(normalised) - 1)]]
+        embedded = [
+            self._package.get_audio_embedding(
+                channel, sample_rate, model=self._model, hop_size=0.5, verbose=False
+            )[0]
+            for channel in channels
+        ]
+        return torch.from_numpy(np.concatenate(embedded, axis=1))
+
+
+def optional(package: str, flag: str, hint: str) -> Any:
+    """Import an extra.
+
+    Raises:
+        UserError: it is not installed; says what to install.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise UserError(f"{flag}: {error}; {hint}") from error
+
+
+# ---------------------------------------------------------------------------------------------
+# Extras
+def visqol_metric() -> Metric:
+    """ViSQOL in audio mode: a predicted listening score from 1 to 4.75, on mono at 48 kHz.
+
+    NaN for clips shorter than its smallest patch (about 0.5 s) and for silent estimates.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    package = optional("visqol", "--visqol", "pip install visqol-python libsvm-official")
+    judge = package.VisqolApi()
+    try:
+        judge.create(mode="audio")
+    except ImportError as error:
+        raise UserError(f"--visqol: {error}") from error
+
+    def compute(one: Measured) -> float:
+        rate = one.example.sample_rate
+        mono = [audio.mean(dim=0).double().numpy() for audio in (one.example.truth, one.estimate)]
+        truth, estimate = (soxr.resample(samples, rate, 48000) for samples in mono)
+        if not estimate.any():
+            return NAN
+        try:
+            return float(judge.measure_from_arrays(truth, estimate, 48000).moslqo)
+        except ValueError:  # shorter than a patch
+            return NAN
+
+    return Metric("ViSQOL", "predicted listening score, audio mode, 1 to 4.75", "high", compute)
+
+
+def error_rate(heard: Sequence[str], said: Sequence[str]) -> float:
+    """Edit distance over the length of what was said: WER of words, CER of characters."""
+    if not said:
+        return NAN
+    row = list(range(len(said) + 1))
+    for i, token in enumerate(heard, start=1):
+        diagonal, row[0] = row[0], i
+        for j, wanted in enumerate(said, start=1):
+            substituted = diagonal + (token != wanted)
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, substituted)
+    return row[-1] / len(said)
+
+
+def recogniser_metrics(model: str, device: torch.device) -> dict[str, Metric]:
+    """WER and CER by a speech recogniser; what was said is the transcript, else the truth as heard.
+
+    Case and punctuation do not count. NaN where nothing was said.
+
+    Args:
+        model: folder or hub id of a recogniser that transformers' pipeline loads.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    from transformers import pipeline
+
+    try:
+        listen: Any = pipeline("automatic-speech-recognition", model=model, device=device)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"--recogniser {model}: it cannot be loaded ({reason})") from error
+    heard: dict[bytes, str] = {}  # WER and CER ask for the same clips, and every row for the truth
+
+    def transcribe(audio: Tensor, rate: int) -> str:
+        samples = soxr.resample(audio.mean(dim=0).numpy(), rate, 16000).astype(np.float32)
+        key = hashlib.sha256(samples.tobytes()).digest()
+        if key not in heard:
+            heard[key] = _spoken(listen({"raw": samples, "sampling_rate": 16000})["text"])
+        return heard[key]
+
+    def rate_of(one: Measured, characters: bool) -> float:
+        rate = one.example.sample_rate
+        said = _spoken(one.example.transcript) or transcribe(one.example.truth, rate)
+        got = transcribe(one.estimate, rate)
+        return error_rate(*((list(t) if characters else t.split()) for t in (got, said)))
+
+    origin = f"by {Path(model).name}; 0 is perfect, more than 1 is possible"
+    return {
+        "wer": Metric("WER", f"word errors {origin}", "low", partial(rate_of, characters=False)),
+        "cer": Metric(
+            "CER", f"character errors {origin}", "low", partial(rate_of, characters=True)
+        ),
+    }
+
+
+def _spoken(text: str) -> str:
+    """Letters, digits and single spaces, in lower case."""
+    kept = "".join(c if c.isalnum() or c.isspace() else " " for c in text.casefold())
+    return tidy_text(kept)

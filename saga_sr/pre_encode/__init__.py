@@ -1,0 +1,1 @@
+"""Paired latents prepared once: ``python -m saga_sr.pre_encode``."""

@@ -1,0 +1,1 @@
+"""What every room needs: errors, files, randomness, precision, and patches of libraries."""

@@ -1,0 +1,1 @@
+"""What surrounds the method while it is trained: flags, data, checkpoints, validation."""

@@ -1,0 +1,225 @@
+"""What a run is put together from: config, weights, loaders, loggers, Lightning's trainer."""
+
+import argparse
+import logging
+import signal
+import warnings
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.data import DataLoader, Subset
+
+from saga_sr import weights
+from saga_sr.config import ModelConfig, load_model_config, untrained_guidance
+from saga_sr.dataset import DrawSampler, FixedClips, collate
+from saga_sr.support.errors import UserError
+from saga_sr.text import TextEncoder
+from saga_sr.training import checkpoints, faults, metrics_csv
+from saga_sr.training.data import TrainingData, prepare_text
+from saga_sr.training.ema import EMA
+from saga_sr.training.module import TrainingModule
+from saga_sr.training.sharding import ShardedStrategy
+
+say = rank_zero_only(print)
+
+
+def resolve_config(options: argparse.Namespace) -> ModelConfig:
+    """The JSON with the flags on top, validated again."""
+    config = load_model_config(options.model_config)
+    if options.val_num_steps is not None:
+        config = config.with_num_steps(options.val_num_steps)
+    overrides = {
+        "training.learning_rate": options.learning_rate,
+        "sampling.emulate_linear_steps": options.val_emulate_linear_steps,
+        "sampling.guidance_acoustic": options.guidance_acoustic,
+        "sampling.guidance_text": options.guidance_text,
+        "model.diffusion.compute_rolloff": options.compute_rolloff or None,
+    }
+    for path, value in overrides.items():
+        if value is not None:
+            config = config.replacing(path, value)
+    problems = untrained_guidance(config)
+    if options.train_only and config.model.diffusion.prior_width is None:
+        problems.append(
+            f"--train_only {options.train_only}: the config has no prior "
+            "(model.diffusion.prior_width), so there is one part only"
+        )
+    if options.val_cutoff_hz >= config.sample_rate / 2:
+        problems.append(f"--val_cutoff_hz is {options.val_cutoff_hz:g}, at or above Nyquist")
+    if problems:
+        raise UserError.listing("config and flags do not fit", problems)
+    return config
+
+
+def load_weights(module: TrainingModule, options: argparse.Namespace) -> None:
+    """Starting weights by the flags, and the refusal of a random autoencoder."""
+    model, has_pretransform = module.model, not module.model.pretransform.needs_weights
+    if options.pretrained_ckpt:
+        report = weights.load_stable_audio(model, options.pretrained_ckpt)
+        say(report)
+        has_pretransform |= any(name.startswith("pretransform.") for name in report.loaded)
+    if options.pretransform_ckpt:
+        say(weights.load_pretransform(model, options.pretransform_ckpt))
+        has_pretransform = True
+    if options.init_from:
+        say(weights.load_stage(model, options.init_from))
+        has_pretransform = True
+    if not has_pretransform and not options.allow_random_pretransform:
+        raise UserError(
+            "the config's autoencoder has no weights: training on a random one learns nothing. "
+            "Give --pretransform_ckpt (a VAE), --pretrained_ckpt (Stable Audio Open, which holds "
+            "one), or a config without one (saga_model_config_demo.json)"
+        )
+    weights.fold_weight_norm(model)
+    module.ema = EMA(model.trainable(), module.config.training.ema, options.ema_on_cpu)
+
+
+def build_text_encoder(
+    options: argparse.Namespace, config: ModelConfig, data: TrainingData
+) -> TextEncoder | None:
+    """The T5 encoder of a stage with text, its cache filled; without text nothing is loaded."""
+    if not config.stage.text or config.text is None:
+        return None
+    encoder = TextEncoder(
+        config.text.t5_model_name,
+        config.text.max_length,
+        device="cuda" if torch.cuda.is_available() and options.accelerator != "cpu" else "cpu",
+    )
+    if encoder.dim != config.text.dim:
+        raise UserError(
+            f"model.conditioning.configs: prompt: dim is {config.text.dim}, but "
+            f"{encoder.model} gives {encoder.dim}"
+        )
+    prepare_text(data, encoder, options.use_caption)
+    return encoder
+
+
+def train_loader(
+    data: TrainingData, options: argparse.Namespace, trainer: L.Trainer, first_draw: int
+) -> DataLoader:
+    sampler = DrawSampler(options.batch_size, first_draw, trainer.global_rank, trainer.world_size)
+    return DataLoader(
+        data.draws,
+        batch_sampler=sampler,
+        num_workers=options.num_workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=options.num_workers > 0,
+        worker_init_fn=_start_worker,
+        timeout=faults.DATA_TIMEOUT_S if options.num_workers else 0,
+    )
+
+
+def _start_worker(worker: int) -> None:
+    """One thread, since more only get in the others' way; and SLURM's SIGTERM to every process of
+    a job is for the trainer to answer: without its workers it could not finish the step."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def val_loader(clips: FixedClips, options: argparse.Namespace, trainer: L.Trainer) -> DataLoader:
+    """Every process validates equally many clips, so that they stay in step; the few that come
+    twice are counted once by `MeanOverClips`."""
+    rank, processes = trainer.global_rank, trainer.world_size
+    share = [(rank + n * processes) % len(clips) for n in range(-(-len(clips) // processes))]
+    return DataLoader(Subset(clips, share), batch_size=options.batch_size, collate_fn=collate)
+
+
+def build_loggers(options: argparse.Namespace, first_step: int) -> list[Logger]:
+    folder = options.output_dir
+    loggers: list[Logger] = [metrics_csv.MetricsCSV(folder / "metrics.csv", first_step)]
+    if options.logger == "tensorboard":
+        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+    if options.logger == "wandb":
+        try:
+            loggers.append(WandbLogger(save_dir=folder, project="saga-sr"))
+        except ModuleNotFoundError as error:
+            raise UserError("--logger wandb: not installed; pip install wandb") from error
+    return loggers
+
+
+class StepBar(TQDMProgressBar):
+    """Lightning's bar, which after a resume knows neither where the run begins nor its end."""
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        super().on_train_start()
+        self._count_from(trainer)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        super().on_train_epoch_start(trainer)
+        self._count_from(trainer)
+
+    def _count_from(self, trainer: L.Trainer) -> None:
+        bar, accumulated = self.train_progress_bar, trainer.accumulate_grad_batches
+        bar.set_description("Training")
+        bar.total = trainer.max_steps * accumulated
+        bar.n = bar.initial = trainer.global_step * accumulated
+
+
+def build_trainer(
+    options: argparse.Namespace, config: ModelConfig, validated: bool, first_step: int
+) -> L.Trainer:
+    folder = checkpoints.checkpoint_folder(options.output_dir)
+    newest = checkpoints.NewestCheckpoints(
+        folder, options.checkpoint_every_n_steps, options.keep_checkpoints
+    )
+    callbacks: list[Callback] = [newest, StepBar(refresh_rate=1)]
+    if options.val_dir and options.val_num_clips:
+        callbacks.append(
+            ModelCheckpoint(
+                folder,
+                filename="best",
+                monitor="val/lsd",
+                mode="min",
+                save_top_k=1,
+                enable_version_counter=False,
+            )
+        )
+    every = min(options.val_every_n_steps, options.max_steps) * options.accumulate_grad_batches
+    on_gpu = torch.cuda.is_available() and options.accelerator in ("auto", "gpu")
+    automatic = "bf16-mixed" if on_gpu else "32-true"
+    precision: Any = automatic if options.precision == "auto" else options.precision
+    processes = options.devices * options.num_nodes
+    plugins: list[Any] = [checkpoints.AtomicCheckpointIO()]
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        # Lightning's own requeueing resumes behind the back of --checkpoint.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return L.Trainer(
+        default_root_dir=options.output_dir,
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        strategy=ShardedStrategy(processes) if options.strategy == "fsdp" else options.strategy,
+        precision=precision,
+        max_steps=options.max_steps,
+        accumulate_grad_batches=options.accumulate_grad_batches,
+        gradient_clip_val=config.training.gradient_clip_norm,
+        val_check_interval=every if validated else None,
+        check_val_every_n_epoch=None,
+        limit_val_batches=1.0 if validated else 0,
+        num_sanity_val_steps=1,
+        log_every_n_steps=1,
+        logger=build_loggers(options, first_step),
+        callbacks=callbacks,
+        plugins=plugins,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        detect_anomaly=options.detect_anomaly,
+        fast_dev_run=options.fast_dev_run,
+    )
+
+
+def quiet_lightning() -> None:
+    """Leave the terminal to this script: no tips, no remarks on what is meant as it is."""
+    for package in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(package).setLevel(logging.WARNING)
+    remarks = (".*in eval mode at the start.*", ".*LeafSpec.*", "Checkpoint directory.*",
+               ".*does not have many workers.*", ".*weight_norm.*deprecated.*",
+               ".*when logging on epoch level in distributed.*")  # fmt: skip
+    for remark in remarks:
+        warnings.filterwarnings("ignore", message=remark)

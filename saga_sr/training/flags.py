@@ -1,0 +1,335 @@
+"""The flags of train_saga_sr.py, read and checked without torch.
+
+A value that the JSON's ``training`` and ``sampling`` sections hold too is the JSON's where the flag
+is not given. All wrong values are reported at once.
+"""
+
+import argparse
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from saga_sr.support.errors import UserError, run_cli
+
+LOGGERS = ("tensorboard", "csv", "wandb")
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
+OPTIMIZERS = ("adamw", "adamw8bit")
+TRAINED_PARTS = ("prior", "flow")
+LAUNCHER_VARIABLES = {"WORLD_SIZE", "SLURM_NTASKS", "MASTER_ADDR"}  # torchrun, srun, by hand
+LEAST = {
+    "batch_size": 1,
+    "accumulate_grad_batches": 1,
+    "max_steps": 1,
+    "devices": 1,
+    "num_nodes": 1,
+    "num_workers": 0,
+    "overfit_clips": 0,
+    "val_every_n_steps": 1,
+    "val_num_clips": 0,
+    "val_num_train_clips": 0,
+    "val_num_steps": 1,
+    "val_num_pictures": 0,
+    "checkpoint_every_n_steps": 1,
+    "keep_checkpoints": 1,
+    "val_emulate_linear_steps": 1,
+    "seed": 0,
+}
+_Group = argparse._ArgumentGroup
+
+
+def parse_options(argv: list[str] | None = None, doc: str = __doc__) -> argparse.Namespace:
+    """Parse and check the flags.
+
+    Args:
+        argv: None takes those of the command line.
+        doc: what ``--help`` shows beside them, a summary line first: the script's docstring.
+
+    Raises:
+        UserError: lists every flag whose value cannot be.
+    """
+    options = build_parser(doc).parse_args(argv)
+    checks = (_values, _starts, _folders, _combinations, _processes)
+    if problems := [problem for check in checks for problem in check(options)]:
+        raise UserError.listing("the flags cannot be used", problems)
+    return options
+
+
+def options_of(name: str, doc: str | None) -> argparse.Namespace:
+    """The flags of the script called ``name``, or nothing where it is imported.
+
+    They are read before torch is: ``--help`` and a wrong flag answer at once.
+    """
+    options = argparse.Namespace()
+
+    def read() -> None:
+        nonlocal options
+        options = parse_options(doc=doc or "")
+
+    if name == "__main__" and (code := run_cli(read)):
+        raise SystemExit(code)
+    return options
+
+
+def build_parser(doc: str) -> argparse.ArgumentParser:
+    """All flags, in the groups of ``--help``."""
+    summary, examples = doc.split("\n", 1)
+    parser = argparse.ArgumentParser(
+        prog="train_saga_sr.py",
+        description=summary,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _data(parser.add_argument_group("data"))
+    _model(parser.add_argument_group("model and weights"))
+    _optimisation(parser.add_argument_group("optimisation"))
+    _machine(parser.add_argument_group("machine"))
+    _validation(parser.add_argument_group("validation"))
+    _output(parser.add_argument_group("output"))
+    return parser
+
+
+# --- the groups -------------------------------------------------------------------------------
+def _data(group: _Group) -> None:
+    add = group.add_argument
+    add(
+        "--train_dir",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="audio folders or pre-encoded latents; several are drawn equally often",
+    )
+    add("--val_dir", type=Path, nargs="+", metavar="DIR", help="held-out audio folders (optional)")
+    add(
+        "--min_bandwidth_hz",
+        type=float,
+        default=0.0,
+        help="leave out training files whose spectrum ends below this (0: keep all)",
+    )
+    add(
+        "--lowpass_resample",
+        action="store_true",
+        help="also resample to twice the cutoff and back, as the authors' code does",
+    )
+    add(
+        "--lowpass_on_device",
+        action="store_true",
+        help="low-pass whole batches where the model trains, not in the workers (not yet timed on "
+        "a GPU)",
+    )
+    add(
+        "--augment",
+        action="store_true",
+        help="gain, polarity, channel swap, speed and mixing, for small corpora",
+    )
+    add("--num_workers", type=int, default=2)
+    captions = group.add_mutually_exclusive_group()
+    captions.add_argument(
+        "--use_caption",
+        action="store_true",
+        default=True,
+        help="text is caption and transcript (default)",
+    )
+    captions.add_argument(
+        "--disable_caption",
+        action="store_false",
+        dest="use_caption",
+        help="text is the transcript only",
+    )
+    add(
+        "--caption_file",
+        type=Path,
+        nargs="+",
+        help="captions.jsonl of each --train_dir (default: the one inside)",
+    )
+
+
+def _model(group: _Group) -> None:
+    add = group.add_argument
+    add("--model_config", type=Path, required=True)
+    add(
+        "--compute_rolloff",
+        action="store_true",
+        help="F2: measure both roll-offs and condition on them",
+    )
+    add(
+        "--pretrained_ckpt",
+        metavar="FILE_OR_HUB_ID",
+        help="Stable Audio Open: VAE, conditioners and the widened DiT",
+    )
+    add("--pretransform_ckpt", metavar="FILE", help="weights of the VAE alone")
+    add(
+        "--allow_random_pretransform",
+        action="store_true",
+        help="train on an untrained autoencoder (tests only)",
+    )
+    add(
+        "--init_from",
+        metavar="FOLDER_OR_HUB_ID",
+        help="exported model of an earlier stage to start from",
+    )
+
+
+def _optimisation(group: _Group) -> None:
+    add = group.add_argument
+    add("--batch_size", type=int, default=8, help="clips per process and micro-batch")
+    add("--accumulate_grad_batches", type=int, default=1)
+    add("--learning_rate", type=float)
+    add("--max_steps", type=int, default=26000, help="optimiser steps")
+    add("--seed", type=int, default=0)
+    add(
+        "--train_only",
+        choices=TRAINED_PARTS,
+        help="prior: where the flow starts, in larger batches and minutes; flow: the DiT, with the "
+        "prior of --init_from as it is (default: both)",
+    )
+    add(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        default="adamw",
+        help="adamw8bit: its state in a quarter of the memory (pip install bitsandbytes)",
+    )
+    add(
+        "--ema_on_cpu",
+        action="store_true",
+        help="keep the averaged weights in the machine's memory, not the GPU's",
+    )
+    add(
+        "--overfit_clips",
+        type=int,
+        default=0,
+        metavar="N",
+        help="train on N fixed clips only: can the model memorise them?",
+    )
+    add(
+        "--activation_checkpointing",
+        action="store_true",
+        help="less memory, a third more computing",
+    )
+    add("--compile", action="store_true", help="torch.compile the DiT; needs a C++ compiler")
+    add(
+        "--detect_anomaly",
+        action="store_true",
+        help="slow: name the layer or operation where a NaN was born",
+    )
+    add(
+        "--fast_dev_run",
+        action="store_true",
+        help="one batch through training, validation and export, then stop",
+    )
+
+
+def _machine(group: _Group) -> None:
+    add = group.add_argument
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="auto: bf16-mixed on a GPU, 32-true elsewhere",
+    )
+    add("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "mps"))
+    add("--devices", type=int, default=1, help="per node")
+    add("--num_nodes", type=int, default=1)
+    add("--strategy", default="auto", choices=("auto", "ddp", "fsdp"))
+
+
+def _validation(group: _Group) -> None:
+    add = group.add_argument
+    add("--val_every_n_steps", type=int, default=1000, help="optimiser steps")
+    add("--val_num_clips", type=int, default=16)
+    add(
+        "--val_num_train_clips",
+        type=int,
+        default=4,
+        help="fixed training clips that are validated too: is it memorising?",
+    )
+    add("--val_cutoff_hz", type=float, default=4000.0)
+    add("--val_num_steps", type=int, help="of the solver (default: the JSON's)")
+    add("--val_emulate_linear_steps", type=int)
+    add(
+        "--val_num_pictures",
+        type=int,
+        default=3,
+        help="clips whose WAVs and spectrograms are written",
+    )
+    add("--guidance_acoustic", type=float, help="s_a of eq. (4), 1.4 in the paper")
+    add("--guidance_text", type=float, help="s_t of eq. (4), 1.2 in the paper")
+    add(
+        "--disable_val_lowfreq_replace",
+        action="store_true",
+        help="judge the model's own low band, not the input's",
+    )
+
+
+def _output(group: _Group) -> None:
+    add = group.add_argument
+    add("--output_dir", type=Path, default=Path("runs/saga_sr"))
+    add("--checkpoint", metavar="PATH|last", help="resume exactly from here")
+    add("--checkpoint_every_n_steps", type=int, default=1000)
+    add("--keep_checkpoints", type=int, default=3, help="newest ones to keep")
+    add("--export_only", action="store_true", help="write the export of --checkpoint and stop")
+    add(
+        "--logger",
+        choices=LOGGERS,
+        default="tensorboard",
+        help="beside metrics.csv, which is always written",
+    )
+
+
+# --- the checks -------------------------------------------------------------------------------
+def _values(options: argparse.Namespace) -> Iterator[str]:
+    for name, least in LEAST.items():
+        value = getattr(options, name)
+        if value is not None and value < least:
+            yield f"--{name} is {value}, at least {least} is needed"
+    for name in ("learning_rate", "val_cutoff_hz"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            yield f"--{name} is {value:g}, must be above 0"
+
+
+def _starts(options: argparse.Namespace) -> Iterator[str]:
+    if options.export_only and options.checkpoint is None:
+        yield "--export_only needs --checkpoint"
+    if options.train_only == "flow" and not options.init_from:
+        yield "--train_only flow needs --init_from, whose prior it leaves as it is"
+    if options.init_from and options.pretrained_ckpt:
+        yield "--init_from and --pretrained_ckpt both start the weights: give one"
+
+
+def _folders(options: argparse.Namespace) -> Iterator[str]:
+    for flag in ("train_dir", "val_dir"):
+        for folder in getattr(options, flag) or []:
+            if not folder.is_dir():
+                yield f"--{flag} {folder}: no such folder"
+    if not options.model_config.is_file():
+        yield f"--model_config {options.model_config}: no such file"
+
+
+def _combinations(options: argparse.Namespace) -> Iterator[str]:
+    if options.lowpass_on_device and options.lowpass_resample:
+        yield "--lowpass_on_device does not go with --lowpass_resample, which runs on the CPU only"
+    if options.optimizer == "adamw8bit" and find_spec("bitsandbytes") is None:
+        yield "--optimizer adamw8bit: not installed; pip install bitsandbytes"
+    if options.strategy == "fsdp":
+        sharded = "does not go with --strategy fsdp, which shards what it would make smaller"
+        if options.optimizer == "adamw8bit":
+            yield f"--optimizer adamw8bit {sharded}"
+        if options.ema_on_cpu:
+            yield f"--ema_on_cpu {sharded}"
+
+
+def _processes(options: argparse.Namespace) -> Iterator[str]:
+    processes = options.devices * options.num_nodes
+    launched = int(os.environ.get("WORLD_SIZE", processes))  # torchrun says how many there are
+    if launched != processes:
+        yield (
+            f"--devices {options.devices} x --num_nodes {options.num_nodes} is {processes} "
+            f"processes, but the launcher started {launched}"
+        )
+    if options.num_nodes > 1 and not LAUNCHER_VARIABLES & os.environ.keys():
+        yield (
+            f"--num_nodes {options.num_nodes}: no launcher started this process, so it would wait "
+            "for the others for ever; use torchrun or srun (docs/multi_gpu.md)"
+        )

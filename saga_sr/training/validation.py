@@ -1,0 +1,107 @@
+"""Validation: the same clips, low-pass, times and noise each time, so that curves are comparable.
+
+Two kinds of numbers per clip. The flow-matching loss at fixed times and noise, per time bin, shows
+where a condition helps. The metrics of restored audio show what a listener gets: by the plan's rule
+(the true roll-off as target, replacement at the measured roll-off) and, so that F0, F1 and F2 can
+be compared fairly, by one common rule (the default target, replacement at the low-pass's cutoff).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saga_sr import metrics
+from saga_sr.flow import interpolate, velocity_loss
+from saga_sr.model import Conditioning, SAGASRModel
+from saga_sr.restore import segment_noise
+
+LOSS_TIMES = (0.125, 0.375, 0.625, 0.875)
+NOISE_SEED = 20240924
+ClipMetrics = dict[str, Tensor]  # name -> [B]
+
+
+def clip_noise(model: SAGASRModel, clips: Sequence[int], purpose: str) -> Tensor:
+    """Noise [B, D, L] of fixed clips, a function of the clip's number and the purpose."""
+    return segment_noise(model.config, [(purpose, NOISE_SEED, clip) for clip in clips])
+
+
+def flow_losses(
+    model: SAGASRModel,
+    hr_latent: Tensor,
+    cond: Conditioning,
+    content: Tensor,
+    clips: Sequence[int],
+) -> ClipMetrics:
+    """The loss of each clip (`saga_sr.flow.velocity_loss`) at fixed times with fixed noise.
+
+    Returns:
+        ``loss`` (mean over the times) and ``loss_t0.125`` ... per time, each [B].
+    """
+    losses, prior = {}, model.prior(cond)
+    cond = replace(cond, prior=prior)
+    for time in LOSS_TIMES:
+        noise = clip_noise(model, clips, f"val-loss-{time}").to(hr_latent)
+        t = torch.full((len(clips),), time, device=hr_latent.device)
+        start = prior.start(noise)
+        velocity = model.velocity(interpolate(hr_latent, start, t), t, cond)
+        unit = prior.error_unit(hr_latent)
+        losses[f"loss_t{time:g}"] = velocity_loss(velocity, hr_latent, start, unit, content)
+    return {"loss": torch.stack(list(losses.values())).mean(dim=0), **losses}
+
+
+def audio_metrics(
+    estimate: Tensor, truth: Tensor, cutoff_hz: Tensor, end_hz: Tensor, sample_rate: int
+) -> ClipMetrics:
+    """LSD, LSD above the cutoff, high-band error and SI-SDR of restored clips, each [B].
+
+    As in `saga_sr.evaluate`, nothing is asked above the end of the truth's own spectrum, ``end_hz``
+    [B], where that leaves enough above the cutoff; validation cannot leave a clip out.
+    """
+    enough = end_hz >= metrics.LEAST_BAND * cutoff_hz
+    top_hz = torch.where(enough, end_hz, sample_rate / 2)
+    lsd = partial(metrics.lsd, estimate, truth, sample_rate=sample_rate, high_hz=top_hz)
+    return {
+        "lsd": lsd(),
+        "lsd_hf": lsd(low_hz=cutoff_hz),
+        "high_band_error_db": metrics.high_band_error_db(
+            estimate, truth, cutoff_hz, sample_rate, top_hz
+        ),
+        "si_sdr": metrics.si_sdr(estimate, truth),
+    }
+
+
+def suffixed(values: ClipMetrics, suffix: str) -> ClipMetrics:
+    return {f"{name}_{suffix}": value for name, value in values.items()}
+
+
+class MeanOverClips:
+    """Means of per-clip metrics over batches and processes; every clip counts once."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[int, float]] = {}  # metric -> clip -> value
+
+    def add(self, clips: Sequence[int], values: ClipMetrics) -> None:
+        for name, per_clip in values.items():
+            pairs = zip(clips, per_clip.float().tolist(), strict=True)
+            self._values.setdefault(name, {}).update(pairs)
+
+    def means(self) -> dict[str, float]:
+        """Mean of every metric over all clips of all processes; clips without a value left out."""
+        gathered: list[Mapping[str, Any] | None] = [self._values]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            gathered = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(gathered, self._values)
+        merged: dict[str, dict[int, float]] = {}
+        for part in gathered:
+            for name, values in (part or {}).items():
+                merged.setdefault(name, {}).update(values)
+        means = {}
+        for name, by_clip in merged.items():
+            finite = [by_clip[clip] for clip in sorted(by_clip) if by_clip[clip] == by_clip[clip]]
+            if finite:
+                means[name] = sum(finite) / len(finite)
+        return means

@@ -1,0 +1,102 @@
+"""Audio files of any length, rate and channel count, at full bandwidth.
+
+    python -m saga_sr.upsample recording.mp3 --model MODEL --output restored.wav
+    python -m saga_sr.upsample a.wav b.ogg folder/ --model MODEL --output restored/
+
+and in Python ``upsample(model, audio, sample_rate)``. The result has 44.1 kHz, the length and the
+channels of the input, its level, and its low band. What the flags do not give comes from the
+model's own ``sampling`` block.
+
+A folder's tree is kept below the output folder, where ``upsample.jsonl`` records what is done: the
+same command continues an interrupted run and leaves finished files alone. A file that cannot be
+used is reported and the others are done; docs/upsample.md explains the options.
+"""
+
+import argparse
+import signal
+from pathlib import Path
+
+from saga_sr.support.errors import run_cli
+
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_SOLVERS = ("euler", "midpoint", "heun", "ab2")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m saga_sr.upsample",
+        description="Bring audio files to full bandwidth (44.1 kHz).",
+        epilog="What is not given comes from the model's own sampling block (config.json).",
+    )
+    add = parser.add_argument
+    add("inputs", nargs="+", type=Path, metavar="INPUT", help="audio files or folders")
+    add("--model", required=True, help="folder of an exported model, or a hub id owner/name")
+    add("--output", required=True, type=Path, help="a .wav or .flac file, or a folder")
+    add("--overwrite", action="store_true", help="replace outputs that exist")
+    add("--format", choices=("wav", "flac"), help="of files in an output folder (wav)")
+    add("--bits", choices=("16", "24", "float"), help="float for WAV, 24 for FLAC")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--target_rolloff",
+        type=_fraction,
+        help="how much high-frequency energy: the roll-off to aim at, in [0, 1) of 22050 Hz",
+    )
+    group.add_argument("--target_rolloff_hz", type=_positive_float, help="the same in Hz")
+    add("--prompt", default="", help="what is heard, for models trained with text")
+    add("--caption", choices=("off", "auto"), default="off", help="auto: Qwen2-Audio listens")
+    add("--guidance_acoustic", type=float, help="s_a of eq. 4")
+    add("--guidance_text", type=float, help="s_t of eq. 4")
+    add("--num_steps", type=_positive_int, help="steps of the solver")
+    add("--solver", choices=_SOLVERS)
+    add("--seed", type=int, default=0)
+    add("--num_candidates", type=_positive_int, default=1, help="seeds, each to its own file")
+    add("--input_cutoff_hz", type=_positive_float, help="where the input's band ends (measured)")
+    add("--crossover", choices=("soft", "hard"), default="soft")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add(
+        "--precision",
+        choices=_PRECISIONS,
+        default="32-true",
+        help="of the DiT; bf16-mixed is much faster where the hardware has it",
+    )
+    add("--window_batch", type=_positive_int, help="segments per evaluation (by device)")
+    return parser
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: must be above 0")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 0 and below 1")
+    return value
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    return build_parser().parse_args(argv)
+
+
+def run() -> int:
+    """Upsample the files that the flags name; returns the exit code."""
+    flags = parse_args()
+    # A polite kill (a scheduler's) ends like Ctrl-C: temporary files go, the journal is whole.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from saga_sr.upsample.command import main
+
+    return main(flags)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(run))

@@ -1,0 +1,515 @@
+"""The page: what it accepts, says, keeps and removes. Its look and its player: test_app_browser."""
+
+import importlib.util
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+from tiny_models import changed, shipped
+from tiny_restorer import RATE, tiny_model
+
+from saga_sr.app import facts
+from saga_sr.app.__main__ import parse_args
+from saga_sr.app.audio import Clip, _Picture, accept, inspect_clip, matched_gains, restore_clip
+from saga_sr.app.serve import serving
+from saga_sr.app.visits import WAITING, Steps, StoppedError, Studio
+from saga_sr.audio.spectrogram import spectrogram_db
+from saga_sr.config import ModelConfig, parse_model_config, untrained_guidance
+from saga_sr.support.errors import UserError
+from saga_sr.support.randomness import numpy_generator
+from saga_sr.upsample.options import UpsampleOptions, upsample
+
+ROOT = Path(__file__).parents[2]
+needs_gradio = pytest.mark.skipif(
+    importlib.util.find_spec("gradio") is None,
+    reason="gradio is an extra: pip install -r requirements-app.txt",
+)
+
+
+def wav(path: Path, frames: int = 4000, channels: int = 1, rate: int = 8000) -> Path:
+    """Noise at -20 dB."""
+    noise = 0.1 * numpy_generator("page", frames).standard_normal((frames, channels))
+    soundfile.write(path, noise, rate, "FLOAT")
+    return path
+
+
+def demo_config(**values: object) -> ModelConfig:
+    return parse_model_config(changed(shipped("saga_model_config_demo.json"), **values))
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_model().save_pretrained(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture
+def studio(model_folder: str, tmp_path: Path) -> Studio:
+    root = tmp_path / "studio"
+    root.mkdir()
+    return Studio({"tiny": model_folder}, root, torch.device("cpu"), max_duration_s=60)
+
+
+def uploaded(studio: Studio, name: str = "a.wav", **properties: int) -> str:
+    """A file where the page's uploads arrive."""
+    folder = studio.uploads / name
+    folder.mkdir()
+    return str(wav(folder / name, **properties))
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def finished(steps: Steps) -> object:
+    for _ in steps:
+        pass
+    return steps.done
+
+
+# ---------------------------------------------------------------------------- command line
+@pytest.mark.parametrize(("flags", "code"), [(["--help"], 0), (["--port", "99999"], 2)])
+def test_command_line_help_and_mistakes_need_neither_torch_nor_gradio(
+    flags: list[str], code: int
+) -> None:
+    script = (
+        f"import runpy, sys\nsys.argv = ['app', *{flags!r}]\n"
+        "try: runpy.run_module('saga_sr.app', run_name='__main__')\n"
+        "except SystemExit as stop: print(stop.code, {'torch', 'gradio'} & set(sys.modules))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert run.stdout.splitlines()[-1] == f"{code} set()"
+
+
+def test_command_line_listens_on_loopback_unless_told_otherwise() -> None:
+    assert parse_args([]).host == "127.0.0.1"
+
+
+def test_serving_without_gradio_says_what_to_install(
+    model_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(UserError, match=r"pip install -r requirements-app\.txt"):
+        serving([model_folder]).__enter__()
+
+
+# ---------------------------------------------------------------------------- what is said
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.24, "0:00.2"), (9.96, "0:10.0"), (59.96, "1:00"), (61, "1:01"), (3600, "60:00")],
+)
+def test_clock_reads_as_on_a_player(seconds: float, text: str) -> None:
+    assert facts.clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.21, "4.2 s"), (38.4, "38 s"), (210, "3.5 min"), (900, "15 min")]
+)
+def test_seconds_text_has_two_digits(seconds: float, text: str) -> None:
+    assert facts.seconds_text(seconds) == text
+
+
+def test_busy_text_extrapolates_and_tells_who_waits() -> None:
+    assert facts.busy_text("Restoring", 0.25, 20) == "Restoring, 60 s left"
+    assert facts.busy_text("Restoring", 0.0, 20) == "Restoring"
+    assert "another" in facts.busy_text("Restoring", WAITING, 20)
+
+
+def test_model_labels_are_short_and_unique() -> None:
+    assert facts.model_labels(["runs/a/export", "models/demo"]) == {
+        "export": "runs/a/export",
+        "demo": "models/demo",
+    }
+    assert list(facts.model_labels(["runs/a/export", "runs/b/export"])) == ["a/export", "b/export"]
+    with pytest.raises(UserError, match="twice"):
+        facts.model_labels(["runs/a", "runs/a"])
+
+
+# ---------------------------------------------------------------------------- controls
+STAGES = {
+    "F0": {},
+    "F1": {"model__diffusion__compute_rolloff": True},
+    "F2": {
+        "model__diffusion__compute_rolloff": True,
+        "model__diffusion__cross_attention_cond_ids": ["prompt"],
+    },
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_controls_are_shown_where_the_model_has_them_and_hold_its_defaults(stage: str) -> None:
+    config = demo_config(**STAGES[stage])
+    settings = facts.control_settings(config)
+    assert settings["rolloff_hz"]["visible"] == (stage != "F0")
+    assert settings["prompt"]["visible"] == settings["guidance_text"]["visible"] == (stage == "F2")
+    assert settings["num_steps"]["value"] == config.sampling.num_steps
+    for name, slider in settings.items():
+        if name not in ("automatic", "prompt"):
+            assert slider["minimum"] <= slider["value"] <= slider["maximum"]
+    assert settings["rolloff_hz"]["maximum"] < config.sample_rate / 2
+    assert settings["automatic"]["value"]
+    assert not settings["rolloff_hz"]["interactive"]
+    assert settings["automatic"]["visible"] == (stage != "F0")
+
+
+def test_controls_of_a_model_with_a_fixed_target_show_it() -> None:
+    config = demo_config(**STAGES["F1"], sampling={"target_rolloff": 0.5})
+    settings = facts.control_settings(config)
+    assert not settings["automatic"]["visible"]
+    assert settings["rolloff_hz"]["interactive"]
+    assert settings["rolloff_hz"]["value"] == pytest.approx(0.5 * 22050, abs=100)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("probs", list(itertools.product([0, 0.05], repeat=3)))
+def test_acoustic_guidance_is_offered_where_the_model_was_trained_for_it(
+    stage: str, probs: tuple[float, ...]
+) -> None:
+    dropout = dict(zip(("both_prob", "lr_prob", "text_prob"), probs, strict=True))
+    sampling = {"guidance_acoustic": 1.0, "guidance_text": 1.0}
+    config = demo_config(**STAGES[stage], training__dropout=dropout, sampling=sampling)
+    guided = {"guidance_acoustic": 1.4, "guidance_text": 1.4}
+    sampling = config.sampling.model_copy(update=guided)
+    problems = untrained_guidance(config.model_copy(update={"sampling": sampling}))
+    assert facts.can_guide(config) == (not problems)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_options_leave_out_what_the_model_does_not_have(stage: str) -> None:
+    config = demo_config(**STAGES[stage])
+    options = facts.options_from(config, False, 9000, "rain", 7.0, 1.5, 1.2, 3.0)
+    automatic = facts.options_from(config, True, 9000, "rain", 7.0, 1.5, 1.2, 3.0)
+    assert (options.target_rolloff_hz is None) == (stage == "F0")
+    assert automatic.target_rolloff_hz is None
+    assert (options.prompt == "rain") == (stage == "F2")
+    assert (options.guidance_text is None) == (stage != "F2")
+    assert (options.num_steps, options.seed) == (7, 3)
+
+
+@pytest.mark.parametrize("seed", [None, -1, 1.5])
+def test_options_a_seed_that_is_none_is_refused(seed: float | None) -> None:
+    with pytest.raises(UserError, match="whole number"):
+        facts.options_from(demo_config(), False, 9000, "", 7, 1, 1, seed)
+
+
+# ---------------------------------------------------------------------------- files in
+def bad_file(kind: str, folder: Path) -> Path:
+    path = folder / f"{kind}.wav"
+    if kind == "text":
+        path.write_text("not audio", encoding="utf-8")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "long":
+        wav(path, frames=8000 * 4)
+    else:
+        wav(path, channels=6)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("text", "readable are"), ("empty", "empty"), ("long", "up to"), ("surround", "6 channels")],
+)
+def test_accept_refuses_with_one_sentence_that_names_the_file_only(
+    kind: str, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=says) as error:
+        accept(bad_file(kind, tmp_path), max_duration_s=3)
+    message = str(error.value)
+    assert message.startswith(f"{kind}.wav")
+    assert str(tmp_path) not in message
+    assert "\n" not in message
+
+
+def test_inspect_a_file_with_a_nan_is_refused_while_it_is_read(tmp_path: Path) -> None:
+    audio = np.zeros(9000)
+    audio[8000] = np.nan
+    soundfile.write(tmp_path / "a.wav", audio, 8000, "FLOAT")
+    source = accept(tmp_path / "a.wav", 60)
+    with pytest.raises(UserError, match=r"a\.wav: a sample at 1\.000 s is NaN"):
+        inspect_clip(source, RATE, tmp_path, lambda _: None)
+
+
+def test_picture_drawn_in_chunks_is_that_of_the_whole() -> None:
+    audio = 0.1 * torch.randn(2, 300_000, generator=torch.Generator().manual_seed(0))
+    audio[:, 131_000:131_100] += 0.5  # at the border of two chunks
+    picture = _Picture(300_000)
+    for piece in audio.split(70_001, dim=1):
+        picture.add(piece)
+    drawn = 10 ** (picture.finish() / 10)
+    whole = 10 ** (spectrogram_db(audio) / 10)
+    column = np.arange(1172) * 1000 // 1172
+    expected = np.stack([whole[:, :1172][:, column == i].mean(axis=1) for i in range(1000)], axis=1)
+    np.testing.assert_allclose(drawn, expected, rtol=1e-3)
+
+
+def test_inspect_draws_a_tone_at_its_height_and_measures_it(tmp_path: Path) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 3000 * np.arange(20_000) / 16_000)
+    soundfile.write(tmp_path / "tone.wav", tone, 16_000, "FLOAT")
+    shares: list[float] = []
+    clip = inspect_clip(accept(tmp_path / "tone.wav", 60), RATE, tmp_path, shares.append)
+    picture = Image.open(clip.picture)
+    rows = np.asarray(picture.convert("L"), dtype=float)
+    share_from_top = rows.mean(axis=1).argmax() / len(rows)
+    assert (1 - share_from_top) * RATE / 2 == pytest.approx(3000, abs=60)
+    assert clip.level == pytest.approx(0.5 / 2**0.5, rel=0.01)
+    assert clip.duration_s == pytest.approx(1.25)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    preview, rate = soundfile.read(clip.preview)
+    assert (rate, len(preview)) == (RATE, clip.frames)
+    assert np.abs(preview).max() == pytest.approx(0.5, abs=0.03)
+
+
+# ---------------------------------------------------------------------------- files out
+@pytest.fixture
+def clip(tmp_path: Path) -> Clip:
+    source = accept(wav(tmp_path / "take 1.wav", frames=3000, channels=2), 60)
+    return inspect_clip(source, RATE, tmp_path, lambda _: None)
+
+
+def test_restore_keeps_what_upsample_gives_and_plays_input_beside_it(
+    clip: Clip, tmp_path: Path
+) -> None:
+    options = UpsampleOptions(num_steps=2, seed=5)
+    shares: list[float] = []
+    found = restore_clip(tiny_model(), clip, options, tmp_path, shares.append)
+    audio, _ = soundfile.read(tmp_path / "take 1.wav", dtype="float32")
+    expected = upsample(tiny_model(), audio.T, 8000, options)
+    written, rate = soundfile.read(found.audio, dtype="float32")
+    assert found.audio.name == "take 1.restored.wav"
+    assert rate == RATE
+    np.testing.assert_array_equal(written.T, expected)
+
+    played, _ = soundfile.read(found.preview, dtype="float32")
+    peak = max(clip.peak, found.written.peak, 1.0)
+    assert played.shape == (clip.frames, 4)
+    np.testing.assert_allclose(played[:, 2:] * peak, written, atol=1e-4)
+    alone, _ = soundfile.read(clip.preview, dtype="float32")
+    np.testing.assert_allclose(played[:, :2] * peak, alone * max(clip.peak, 1.0), atol=1e-4)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+    levels = np.sqrt((played**2).mean(axis=0).reshape(2, 2).mean(axis=1)) * found.gains
+    assert levels[0] == pytest.approx(levels[1], rel=1e-3)
+    assert max(found.gains) == 1
+
+
+def test_matched_gains_of_silence_change_nothing() -> None:
+    assert matched_gains(0.0, 0.3) == (1.0, 1.0)
+
+
+def test_stage_value_of_a_result_is_json_and_its_files_exist(clip: Clip, tmp_path: Path) -> None:
+    result = restore_clip(
+        tiny_model(), clip, UpsampleOptions(num_steps=1), tmp_path, lambda _: None
+    )
+    value = json.loads(json.dumps(facts.stage_value(clip, result)))
+    urls = [value["input"]["picture"], value["output"]["picture"], value["audio"]]
+    for url in [*urls, value["download"]["url"]]:
+        path = urllib.request.url2pathname(url.removeprefix("gradio_api/file="))
+        assert Path(path).is_file()
+    assert value["duration_s"] == pytest.approx(3000 / 8000, abs=1e-4)
+    assert 0 < value["cutoff_hz"] <= 4000 * 1.1
+
+
+def test_stage_value_of_silence_marks_no_cutoff(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(3000), 8000)
+    silent = inspect_clip(accept(tmp_path / "silence.wav", 60), RATE, tmp_path, lambda _: None)
+    assert facts.stage_value(silent)["cutoff_hz"] is None
+    assert "silent" in facts.clip_verdict(silent)
+    result = restore_clip(tiny_model(), silent, UpsampleOptions(), tmp_path, lambda _: None)
+    assert result.passed_through
+    assert not soundfile.read(result.audio)[0].any()
+
+
+# ---------------------------------------------------------------------------- visits
+def test_load_takes_only_files_that_were_uploaded(studio: Studio, tmp_path: Path) -> None:
+    secret = wav(tmp_path / "secret.wav")
+    visit = studio.visit("a")
+    for path in (str(secret), f"{studio.uploads}/../../secret.wav", "", str(studio.uploads)):
+        with pytest.raises(UserError, match="did not arrive"):
+            studio.load(visit, path)
+    assert secret.is_file()
+    assert files_below(studio.root) == []
+
+
+def test_load_of_a_bad_file_keeps_the_good_one_before_it(studio: Studio) -> None:
+    visit = studio.visit("a")
+    clip = finished(studio.load(visit, uploaded(studio)))
+    before = files_below(studio.root)
+    with pytest.raises(UserError):
+        studio.load(visit, uploaded(studio, "long.wav", frames=8000 * 61))
+    assert visit.clip is clip
+    assert files_below(studio.root) == before
+
+
+def test_newer_files_and_results_replace_older_ones(studio: Studio) -> None:
+    visit = studio.visit("a")
+    finished(studio.load(visit, uploaded(studio, "one.wav")))
+    loaded = files_below(studio.root)
+    options = UpsampleOptions(num_steps=1)
+    for _ in range(2):
+        finished(studio.restore(visit, "tiny", options))
+        assert len(files_below(studio.root)) == len(loaded) + 3
+    finished(studio.load(visit, uploaded(studio, "two.wav")))
+    assert files_below(studio.root) == [name.replace("one", "two") for name in loaded]
+    assert list(studio.uploads.iterdir()) == []
+
+
+def test_leaving_removes_everything_of_this_visit_only(studio: Studio) -> None:
+    for key in ("a", "b"):
+        finished(studio.load(studio.visit(key), uploaded(studio, f"{key}.wav")))
+    studio.leave("a")
+    assert "b.wav" in files_below(studio.root)
+    assert "a.wav" not in files_below(studio.root)
+    studio.close()
+    assert files_below(studio.root) == []
+
+
+def test_restoring_without_a_file_is_refused(studio: Studio) -> None:
+    with pytest.raises(UserError, match="Drop a file"):
+        studio.restore(studio.visit("a"), "tiny", UpsampleOptions())
+
+
+@pytest.mark.parametrize("how", ["stop", "leave", "abandon"])
+def test_restoration_that_is_stopped_leaves_no_file(studio: Studio, how: str) -> None:
+    """When its thread has ended, which on a busy machine is minutes after it was told to."""
+    threads = set(threading.enumerate())
+    visit = studio.visit("a")
+    finished(studio.load(visit, uploaded(studio, frames=16_000)))
+    before = [] if how == "leave" else files_below(studio.root)
+    steps = iter(studio.restore(visit, "tiny", UpsampleOptions(num_steps=1000)))
+    next(steps)
+    if how == "abandon":
+        steps.close()  # what Gradio does when a page is gone
+    else:
+        visit.stop.set() if how == "stop" else studio.leave("a")
+        with pytest.raises(StoppedError):
+            list(steps)
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(300)
+    assert files_below(studio.root) == before
+    assert visit.folder.exists() == (how != "leave")
+
+
+def test_a_second_restoration_of_a_visit_stops_the_first(studio: Studio) -> None:
+    visit = studio.visit("a")
+    finished(studio.load(visit, uploaded(studio)))
+    first = iter(studio.restore(visit, "tiny", UpsampleOptions(num_steps=100)))
+    next(first)
+    assert finished(studio.restore(visit, "tiny", UpsampleOptions(num_steps=1)))
+    with pytest.raises(StoppedError):
+        list(first)
+
+
+def test_restorations_of_two_visits_take_turns(studio: Studio) -> None:
+    for key in ("a", "b"):
+        finished(studio.load(studio.visit(key), uploaded(studio, f"{key}.wav", frames=1500)))
+    first = iter(studio.restore(studio.visit("a"), "tiny", UpsampleOptions(num_steps=500)))
+    assert next(first) == 0
+    while next(first) == 0:
+        pass
+    second = list(studio.restore(studio.visit("b"), "tiny", UpsampleOptions(num_steps=1)))
+    assert WAITING in second
+    list(first)
+
+
+def test_steps_hand_on_the_error_of_the_work() -> None:
+    def work(_report: object) -> None:
+        raise UserError("the disk is full")
+
+    with pytest.raises(UserError, match="disk is full"):
+        list(Steps(work, threading.Event()))
+
+
+def test_studio_refuses_models_of_different_rates(model_folder: str, tmp_path: Path) -> None:
+    config = json.loads((Path(model_folder) / "config.json").read_text(encoding="utf-8"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps(config | {"sample_rate": 44000}))
+    (other / "model.safetensors").symlink_to(Path(model_folder) / "model.safetensors")
+    with pytest.raises(UserError, match="sample rate"):
+        Studio({"a": model_folder, "b": str(other)}, tmp_path, torch.device("cpu"), 60)
+
+
+# ---------------------------------------------------------------------------- the server
+def status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@needs_gradio
+def test_page_refuses_a_bad_file_with_a_sentence_and_takes_a_good_one(studio: Studio) -> None:
+    import gradio
+
+    from saga_sr.app.ui import Page
+
+    page, request = Page(studio), gradio.Request(session_hash="a")
+    bad = gradio.EventData(None, {"path": uploaded(studio, "bad.wav", frames=8000 * 61)})
+    *_, refused = page.on_upload(bad, request)
+    assert refused[page.status]["kind"] == "error"
+    assert page.stage not in refused
+    good = gradio.EventData(None, {"path": uploaded(studio)})
+    *_, taken = page.on_upload(good, request)
+    assert taken[page.stage]["name"] == "a.wav"
+    controls = ["tiny", False, 9000, "", 1, 1.0, 1.0, 0]
+    *busy, done = page.on_run(*controls, request)
+    assert any(shown.get(page.status, {}).get("kind") == "busy" for shown in busy)
+    assert done[page.stage]["output"]
+    *_, wrong = page.on_run(*controls[:-1], -3, request)
+    assert "whole number" in wrong[page.status]["text"]
+    page.on_unload(request)
+    assert files_below(studio.root) == []
+
+
+@needs_gradio
+def test_server_serves_its_page_and_its_files_on_loopback_alone(
+    model_folder: str, tmp_path: Path
+) -> None:
+    secret = wav(tmp_path / "secret.wav")
+    with serving([model_folder]) as address:
+        port = int(address.rpartition(":")[2])
+        assert address == f"http://127.0.0.1:{port}"
+        with urllib.request.urlopen(address, timeout=30) as response:
+            assert b"SAGA-SR" in response.read()
+        assert status_of(f"{address}/gradio_api/file={secret}") == 403
+        with socket.socket() as probe:  # a host that listens everywhere answers here too
+            assert probe.connect_ex(("127.0.0.2", port)) != 0
+        with pytest.raises(UserError, match="cannot listen"):
+            serving([model_folder], port=port).__enter__()
+
+
+@needs_gradio
+def test_command_serves_until_sigterm_and_removes_its_files(
+    model_folder: str, tmp_path: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "saga_sr.app", "--model", model_folder, "--port", str(port)]
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert f"http://127.0.0.1:{port}" in process.stdout.readline()
+        assert status_of(f"http://127.0.0.1:{port}") == 200
+        assert any(path.name.startswith("saga-sr-app-") for path in tmp_path.iterdir())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 0
+    assert not any(path.name.startswith("saga-sr-app-") for path in tmp_path.iterdir())

@@ -1,0 +1,169 @@
+"""The page in a real browser: a person's way through it, from the file to the download.
+
+Needs the extra (requirements-app.txt), `pip install selenium`, and Chromium with its driver (in
+Debian `apt-get install chromium chromium-driver`). Where one is missing, this is skipped.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from person_at_page import Person
+from tiny_restorer import RATE, tiny_model
+
+from saga_sr.app.serve import serving
+from saga_sr.support.randomness import numpy_generator
+
+pytest.importorskip("gradio", reason="gradio is an extra: pip install -r requirements-app.txt")
+pytest.importorskip("selenium", reason="needs: pip install selenium")
+if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
+    pytest.skip("needs chromium and chromedriver on the PATH", allow_module_level=True)
+
+DURATION_S = 1.5
+# Mean level in dB of what is heard, low band and the band that only the restored audio has.
+_HEARD = """
+const done = arguments[arguments.length - 1];
+const {context, gains, audio} = document.querySelector('#stage .stage').parentElement.sagaPlayer;
+const splitter = context().createChannelSplitter(2);
+for (const gain of Object.values(gains())) gain.connect(splitter);
+const probes = [0, 1].map((side) => {
+  const probe = context().createAnalyser();
+  splitter.connect(probe, side);
+  return probe;
+});
+const before = audio.currentTime;
+setTimeout(() => {
+  const db = new Float32Array(1024), hz = context().sampleRate / 2048;
+  const mean = (side, low, high) => {
+    probes[side].getFloatFrequencyData(db);
+    const part = db.slice(low / hz, high / hz).map((level) => Math.max(level, -200));
+    return part.reduce((sum, level) => sum + level) / part.length;
+  };
+  const [low, high, right] = [mean(0, 300, 3000), mean(0, 6000, 12000), mean(1, 300, 12000)];
+  done({low, high, right, moved: audio.currentTime - before});
+}, 400);
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("browser")
+
+
+@pytest.fixture(scope="module")
+def person(folder: Path) -> Iterator[Person]:
+    model = tiny_model().save_pretrained(folder / "tiny")
+    with serving([str(model)], max_duration_s=60) as address:
+        person = Person(address, folder / "downloads")
+        yield person
+        person.browser.quit()
+
+
+@pytest.fixture(scope="module")
+def recording(folder: Path) -> Path:
+    """Noise below 4 kHz on the left, silence on the right."""
+    noise = 0.1 * numpy_generator("browser").standard_normal((round(8000 * DURATION_S), 2))
+    noise[:, 1] = 0
+    soundfile.write(folder / "old tape.wav", noise, 8000, "PCM_16")
+    return folder / "old tape.wav"
+
+
+def test_a_file_that_is_no_audio_is_refused_in_a_sentence(person: Person, folder: Path) -> None:
+    (folder / "notes.wav").write_text("not audio", encoding="utf-8")
+    person.load(folder / "notes.wav")
+    person.until(lambda: person.status.startswith("notes.wav"))
+    assert person.one(".status").get_attribute("data-kind") == "error"
+    assert person.state() == "empty"
+
+
+def test_a_file_is_shown_with_its_cutoff_before_anything_is_restored(
+    person: Person, recording: Path
+) -> None:
+    person.load(recording)
+    person.until(lambda: person.state() == "loaded")
+    assert person.one(".stage-name").text == "old tape.wav"
+    label = person.one("[data-track=input] .cutoff").text
+    assert float(label.split()[-2]) == pytest.approx(4.0, abs=0.4)
+    rows = np.array(person.pixels("input"))
+    assert rows[: len(rows) // 2].mean() < 5 < 60 < rows[-40:].mean()
+
+
+def test_no_control_has_a_scroll_bar(person: Person) -> None:
+    scrolled = person.browser.execute_script(
+        """return [...document.querySelectorAll('#controls *')].filter((element) =>
+             element.scrollWidth > element.clientWidth && element.clientWidth > 0 &&
+             ['auto', 'scroll'].includes(getComputedStyle(element).overflowX)
+           ).map((element) => element.id || element.className);"""
+    )
+    assert scrolled == []
+
+
+def test_restoring_draws_a_new_band_and_the_slider_changes_it(person: Person) -> None:
+    first = person.restore()
+    rows = person.pixels("output")
+    assert np.mean(rows[: len(rows) // 2]) > 20
+    person.one("#automatic input").click()  # the slider appears where the user is to choose
+    slider = person.one("#rolloff input[type=number]")
+    before = float(slider.get_attribute("value"))
+    handle = person.one("#rolloff input[type=range]")
+    for _ in range(3):
+        handle.send_keys("\ue014")  # the right arrow key
+    person.until(lambda: float(slider.get_attribute("value")) == before + 300)
+    second = person.restore()
+    assert second != first
+    assert person.pixels("output") != rows
+
+
+def test_switching_while_playing_keeps_the_position_and_the_level(person: Person) -> None:
+    person.browser.execute_script(
+        "document.querySelector('#stage .stage').parentElement.sagaPlayer.audio.loop = true"
+    )
+    person.one(".play").click()
+    person.until(lambda: person.position_s() > 0.05)
+    restored = person.browser.execute_async_script(_HEARD)
+    person.one(".switch [data-track=input]").click()
+    plain = person.browser.execute_async_script(_HEARD)
+    assert restored["moved"] or plain["moved"]
+    assert plain["high"] < restored["high"] - 30
+    assert plain["low"] == pytest.approx(restored["low"], abs=9)
+    assert plain["right"] < plain["low"] - 60  # the channels are not mixed
+    assert restored["right"] < restored["low"] - 60
+    person.one(".play").click()
+    held = person.position_s()
+    person.one(".switch [data-track=output]").click()
+    assert person.position_s() == held
+    person.click_into("output")
+    assert person.position_s() == pytest.approx(DURATION_S / 2, abs=0.05)
+    heads = [head.rect["x"] for head in person.all(".playhead")]
+    assert heads[0] == heads[1]
+
+
+def test_the_download_is_a_wav_of_the_right_rate_and_length(person: Person, folder: Path) -> None:
+    person.one(".download").click()
+    path = folder / "downloads" / "old tape.restored.wav"
+    person.until(path.is_file)
+    info = soundfile.info(path)
+    assert (info.format, info.samplerate, info.channels) == ("WAV", RATE, 2)
+    assert info.frames == round(DURATION_S * RATE)
+
+
+def test_what_is_recorded_is_loaded_as_it_came(person: Person) -> None:
+    person.one(".drop-record").click()
+    person.until(lambda: person.one(".drop-clock").text == "0:02")
+    person.one(".drop-done").click()
+    person.until(lambda: person.one(".stage-name").text == "recording.wav")
+    assert person.state() == "loaded"
+    assert not person.one(".download").is_displayed()
+
+
+def test_the_page_asks_nobody_but_its_own_server(person: Person) -> None:
+    names = person.browser.execute_script(
+        "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+    )
+    assert names
+    origin = person.browser.execute_script("return location.origin")
+    local = (origin, "blob:", "data:")
+    assert [name for name in names if not name.startswith(local)] == []

@@ -1,0 +1,265 @@
+"""The promises of the repository as a package: commands, pins, start-up time, clean files."""
+
+import ast
+import re
+import resource
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tiny_restorer import tiny_model
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ("requirements.txt", "requirements-nodeps.txt")
+PINS = (*REQUIREMENTS, "requirements-app.txt", "constraints.txt")
+PINNED = re.compile(r"([A-Za-z0-9][\w.-]*)==[\w.+!]+")
+HELP_SECONDS = 1.0
+
+# Like the benchmarks: a measurement for developers, which may start slowly.
+MEASUREMENTS = {"measure_band_std.py"}
+# Imported where they are used, with a message that says what to install.
+EXTRAS = {"wandb", "bitsandbytes", "visqol", "openl3", "selenium"}
+# Import names that are not the name of their package.
+PACKAGE_OF = {"PIL": "pillow", "skimage": "scikit-image", "huggingface_hub": "huggingface-hub"}
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Files under version control; a downloaded archive has none."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def command_lines() -> list[Path]:
+    """Every program of the repository that a user starts."""
+    commands = sorted((ROOT / "saga_sr").rglob("__main__.py"))
+    assert len(commands) >= 6
+    scripts = [path for folder in (ROOT, ROOT / "scripts") for path in sorted(folder.glob("*.py"))]
+    programs = [path for path in scripts if "__name__ ==" in path.read_text(encoding="utf-8")]
+    return commands + [path for path in programs if path.name not in MEASUREMENTS]
+
+
+def test_scripts_find_the_package_from_any_folder() -> None:
+    """`python benchmarks/x.py` puts its own folder on the path, not the repository's."""
+    scripts = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "scripts").glob("*.py")]
+    lost = []
+    for path in scripts:
+        source = path.read_text(encoding="utf-8")
+        is_program = "__name__ ==" in source
+        if is_program and "from saga_sr" in source and "sys.path" not in source:
+            lost.append(path.name)
+    assert len(scripts) > 20
+    assert lost == []
+
+
+@cache
+def help_of(program: str) -> tuple[str, float, bool]:
+    """Help text of a program, its processor seconds, and whether torch was imported for it."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{program!r}, '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({program!r}, run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code in (0, None), stop.code\n"
+        "print('torch imported:', 'torch' in sys.modules)\n"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run.returncode == 0, run.stderr
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return run.stdout, seconds, "torch imported: True" in run.stdout
+
+
+def flags_of(program: Path) -> set[str]:
+    return set(re.findall(r"--\w+", help_of(str(program.relative_to(ROOT)))[0]))
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def readme_commands() -> list[str]:
+    """Command lines of the README's code blocks, continued lines joined, comments cut."""
+    blocks = re.findall(r"```bash\n(.*?)```", readme(), flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.split(" #")[0].strip() for line in lines if line.strip()]
+
+
+def program_of(command: str) -> Path | None:
+    """The program of this repository that a command starts, if it starts one."""
+    if module := re.search(r"python -m (saga_sr[\w.]*)", command):
+        return ROOT / module[1].replace(".", "/") / "__main__.py"
+    script = re.search(r"(?:python|torchrun .*?) ([\w/]+\.py)", command)
+    return ROOT / script[1] if script else None
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", command_lines(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_help_answers_fast_and_without_torch(path):
+    text, seconds, torch_imported = help_of(str(path.relative_to(ROOT)))
+    assert text.startswith("usage:")
+    assert not torch_imported
+    # Processor time: on a busy machine the clock would measure the others.
+    assert seconds < HELP_SECONDS
+
+
+def test_readme_commands_use_flags_that_exist():
+    started = [(command, program_of(command)) for command in readme_commands()]
+    started = [(command, program) for command, program in started if program]
+    assert len(started) >= 8
+    for command, program in started:
+        assert program.is_file(), command
+        used = set(re.findall(r"--\w+", command.split(program.name)[-1]))
+        if "-m saga_sr" in command:
+            used = set(re.findall(r"--\w+", command))
+        assert used <= flags_of(program), f"{command}: no {used - flags_of(program)}"
+
+
+def test_readme_text_names_flags_that_exist():
+    known = set().union(*(flags_of(path) for path in command_lines())) | {"--no", "--help"}
+    named = {flag for span in re.findall(r"`([^`\n]*)`", readme()) for flag in _own_flags(span)}
+    assert named - known == set()
+
+
+def _own_flags(span: str) -> set[str]:
+    """Flags in a piece of inline code, unless it is another program's."""
+    foreign = ("pip ", "tensorboard ", "ruff ", "hf ")
+    return set() if span.startswith(foreign) else set(re.findall(r"--\w+", span))
+
+
+def test_readme_make_targets_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    used = {name for line in readme_commands() for name in re.findall(r"^make (\w+)", line)}
+    assert {"demo", "test", "lint", "clean"} <= used <= targets
+
+
+def test_readme_links_and_configs_exist():
+    named = set(re.findall(r"\b((?:docs|scripts|saga_sr|benchmarks)/[\w/]+\.\w+)\b", readme()))
+    named |= set(re.findall(r"\bsaga_model_config\w*\.json\b", readme()))
+    named |= set(re.findall(r"\]\((?!\w+://)([^)#]+)\)", readme()))
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_readme_python_example_runs(tmp_path, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", readme(), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    tiny_model().save_pretrained(Path("runs/demo/export"))
+    old = 0.1 * np.random.default_rng(0).standard_normal((4000, 2))
+    soundfile.write("old.wav", old, 22_050)
+    exec(compile(example, "README.md", "exec"), {})
+    restored, sample_rate = soundfile.read("restored.wav")
+    assert (restored.shape, sample_rate) == ((8000, 2), 44_100)
+    assert np.isfinite(restored).all()
+
+
+def test_ci_runs_make_test():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert "make test" in script.read_text(encoding="utf-8")
+
+
+# --- requirements -----------------------------------------------------------------------------
+
+
+def requirement_lines(name: str) -> list[str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith(("#", "-c "))]
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_requirements_are_exact_versions_named_once(name):
+    lines = requirement_lines(name)
+    assert lines
+    assert [line for line in lines if not PINNED.fullmatch(line)] == []
+    packages = [canonical(line.split("==")[0]) for line in lines]
+    assert len(set(packages)) == len(packages)
+
+
+def test_requirements_and_constraints_name_different_packages():
+    packages = [canonical(line.split("==")[0]) for f in PINS for line in requirement_lines(f)]
+    assert sorted(packages) == sorted(set(packages))
+
+
+def test_installed_versions_are_the_pinned_ones():
+    from importlib.metadata import version
+
+    pins = dict(line.split("==") for name in REQUIREMENTS for line in requirement_lines(name))
+    installed = {name: version(name).split("+")[0] for name in pins}
+    assert installed == pins
+
+
+def imported_packages(path: Path) -> set[str]:
+    """Top-level names of all absolute imports in a file, wherever they stand."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_every_import_is_in_the_requirements():
+    python_files = tracked("*.py")
+    own = {path.stem for path in python_files} | {"saga_sr"}
+    listed = {canonical(line.split("==")[0]) for f in PINS[:-1] for line in requirement_lines(f)}
+    imported = set().union(*(imported_packages(path) for path in python_files))
+    foreign = imported - own - set(sys.stdlib_module_names) - EXTRAS
+    assert {
+        name for name in foreign if canonical(PACKAGE_OF.get(name, name)) not in listed
+    } == set()
+
+
+def test_tools_check_the_oldest_python():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert settings["ruff"]["target-version"] == "py311"
+    assert settings["mypy"]["python_version"] == "3.11"
+
+
+# --- clean files ------------------------------------------------------------------------------
+
+# Spelt in pieces, so that this file does not find itself.
+MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:work|root|home|Users)/" + r"\w")
+REGISTRY = re.compile(
+    "|".join(("pypi" + r"\.org", "python" + r"hosted\.org", "deb" + r"ian\.org/debian"))
+    + "|"
+    + "|".join(("registry" + r"\.npmjs", "--(?:extra-)?index" + "-url", "--find" + "-links"))
+)
+
+
+@pytest.mark.parametrize("pattern", [MACHINE_PATH, REGISTRY], ids=["machine path", "registry"])
+def test_tracked_files_name_no_machine_path_and_no_registry_host(pattern):
+    found = []
+    for path in tracked():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # weights and pictures
+        found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in pattern.finditer(text)]
+    assert found == []
+
+
+def test_tracked_files_hold_no_audio_corpus_and_stay_small():
+    large = [path for path in tracked() if path.stat().st_size > 24 * 2**20]
+    assert large == []
+    assert not [path for path in tracked() if path.is_relative_to(ROOT / "corpus")]

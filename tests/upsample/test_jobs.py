@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+
+from saga_sr.support.errors import UserError
+from saga_sr.upsample.jobs import JOURNAL, Job, Journal, collect_jobs
+
+
+def _touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_one_file_goes_to_one_file(tmp_path):
+    _touch(tmp_path / "a.mp3")
+    out = tmp_path / "new" / "b.flac"
+    assert collect_jobs([tmp_path / "a.mp3"], out, None) == [Job(tmp_path / "a.mp3", out)]
+
+
+def test_a_folder_keeps_its_tree_and_leaves_other_files_alone(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    _touch(
+        source / "a.wav", source / "deep" / "er" / "b.OGG", source / "notes.txt", source / ".c.wav"
+    )
+    assert collect_jobs([source], out, "flac") == [
+        Job(source / "a.wav", out / "a.flac"),
+        Job(source / "deep" / "er" / "b.OGG", out / "deep" / "er" / "b.flac"),
+    ]
+
+
+def test_files_of_one_name_keep_their_suffix(tmp_path):
+    _touch(tmp_path / "a.wav", tmp_path / "a.ogg", tmp_path / "b.wav")
+    names = [job.output.name for job in collect_jobs([tmp_path], tmp_path / "out", None)]
+    assert names == ["a.ogg.wav", "a.wav.wav", "b.wav"]
+
+
+def test_an_input_given_twice_is_done_once(tmp_path):
+    _touch(tmp_path / "a.wav")
+    assert len(collect_jobs([tmp_path / "a.wav", tmp_path], tmp_path / "out", None)) == 1
+
+
+def test_outputs_inside_the_input_folder_are_no_inputs(tmp_path):
+    _touch(tmp_path / "a.wav", tmp_path / "out" / "a.wav")
+    jobs = collect_jobs([tmp_path], tmp_path / "out", None)
+    assert [job.input for job in jobs] == [tmp_path / "a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "audio_format", "message"),
+    [
+        (["missing.wav"], "out", None, "missing.wav: no such file or folder"),
+        (["empty"], "out", None, "empty: no audio files"),
+        (["a.wav", "b.wav"], "out.wav", None, "several inputs need a folder"),
+        (["in"], "out.wav", None, "several inputs need a folder"),
+        (["a.wav"], "out.mp3", None, "allowed are .wav, .flac or a folder"),
+        (["a.wav"], "out.wav", "flac", "--format flac: contradicts"),
+        (["a.wav"], "notes.txt", None, "notes.txt: it is a file"),
+    ],
+)
+def test_what_cannot_be_done_is_said(tmp_path, inputs, output, audio_format, message):
+    _touch(
+        tmp_path / "a.wav", tmp_path / "b.wav", tmp_path / "in" / "c.wav", tmp_path / "notes.txt"
+    )
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        collect_jobs([tmp_path / name for name in inputs], tmp_path / output, audio_format)
+
+
+def test_two_inputs_never_become_one_file(tmp_path):
+    _touch(tmp_path / "1" / "a.wav", tmp_path / "2" / "a.wav")
+    with pytest.raises(UserError, match="several inputs would become one file"):
+        collect_jobs([tmp_path / "1", tmp_path / "2"], tmp_path / "out", None)
+
+
+def test_journal_knows_what_is_done_after_a_restart(tmp_path):
+    output = tmp_path / "a" / "x.wav"
+    _touch(output)
+    Journal(tmp_path).add(output, {"input": "x", "seed": 0}, {"peak": 0.5})
+    again = Journal(tmp_path)
+    assert again.is_done(output, {"input": "x", "seed": 0})
+    assert not again.is_done(output, {"input": "x", "seed": 1})
+    assert not again.is_done(tmp_path / "other.wav", {"input": "x", "seed": 0})
+
+
+def test_journal_does_not_trust_an_output_that_changed_or_went(tmp_path):
+    output = tmp_path / "x.wav"
+    _touch(output)
+    Journal(tmp_path).add(output, {"seed": 0}, {})
+    output.write_bytes(b"cut short or written over")
+    assert not Journal(tmp_path).is_done(output, {"seed": 0})
+    output.unlink()
+    assert not Journal(tmp_path).is_done(output, {"seed": 0})
+
+
+def test_a_torn_last_line_costs_only_its_own_file(tmp_path):
+    first, second = tmp_path / "1.wav", tmp_path / "2.wav"
+    _touch(first, second)
+    journal = Journal(tmp_path)
+    journal.add(first, {"seed": 0}, {})
+    with open(tmp_path / JOURNAL, "a", encoding="utf-8") as file:
+        file.write('{"output": "2.wav", "outp')  # the machine lost power here
+    again = Journal(tmp_path)
+    assert again.is_done(first, {"seed": 0})
+    assert not again.is_done(second, {"seed": 0})
+    again.add(second, {"seed": 0}, {})
+    assert Journal(tmp_path).is_done(second, {"seed": 0})

@@ -32,6 +32,7 @@ from saga_sr.support.precision import full_precision
 from saga_sr.support.stable_audio import quiet_import
 from saga_sr.weightfree.mdct import MDCTPretransform
 from saga_sr.weightfree.prior import Prior, PriorPredictor, amplitude_rolloff
+from saga_sr.weights import load_folder, save_folder
 
 with quiet_import():
     from stable_audio_tools.models import transformer as _sat_transformer
@@ -398,8 +399,6 @@ class SAGASRModel(nn.Module):
 
     def save_pretrained(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> Path:
         """Write ``config.json`` and ``model.safetensors``: all that `from_pretrained` needs."""
-        from saga_sr.weights import save_folder
-
         return save_folder(self, Path(folder), dtype)
 
     @classmethod
@@ -412,9 +411,7 @@ class SAGASRModel(nn.Module):
         Raises:
             UserError: nothing usable is there, or the weights do not fit the config.
         """
-        from saga_sr.weights import load_folder
-
-        return load_folder(folder_or_hub_id)
+        return load_folder(folder_or_hub_id, cls)
 
 
 def _create_conditioners(config: ModelConfig) -> nn.ModuleDict:

@@ -54,10 +54,10 @@ def save_folder(model: "SAGASRModel", folder: Path, dtype: torch.dtype = torch.f
     return folder
 
 
-def load_folder(folder_or_hub_id: Path | str) -> "SAGASRModel":
+def load_folder(
+    folder_or_hub_id: Path | str, create: Callable[[ModelConfig], "SAGASRModel"]
+) -> "SAGASRModel":
     """See `SAGASRModel.from_pretrained`."""
-    from saga_sr.model import SAGASRModel
-
     folder = _local_folder(folder_or_hub_id, HUB_FILES)
     for name in HUB_FILES:
         if not (folder / name).is_file():
@@ -65,7 +65,7 @@ def load_folder(folder_or_hub_id: Path | str) -> "SAGASRModel":
                 f"{folder}: not an exported model: {name} is missing (an export holds "
                 f"{' and '.join(HUB_FILES)})"
             )
-    model = SAGASRModel(load_model_config(folder / CONFIG_NAME))
+    model = create(load_model_config(folder / CONFIG_NAME))
     fold_weight_norm(model)
     tensors = {name: value.float() for name, value in read_tensors(folder / WEIGHTS_NAME).items()}
     load_exactly(model, tensors, origin=str(folder / WEIGHTS_NAME))
@@ -289,7 +289,7 @@ def load_stage(model: "SAGASRModel", folder_or_hub_id: Path | str) -> LoadReport
     Raises:
         UserError: the folder's architecture is another one; the differing keys are listed.
     """
-    earlier = load_folder(folder_or_hub_id)
+    earlier = load_folder(folder_or_hub_id, type(model))
     differences = architecture_differences(earlier.config, model.config)
     if differences:
         heading = f"--init_from {folder_or_hub_id}: another architecture"

@@ -6,7 +6,7 @@
 Drop a file or record one; look at its spectrogram and at where its band ends; restore it; switch
 between the two while they play; keep the result as WAV.
 
-This module is the command line and the life of the server; the page itself is `saga_sr.page`. All
+This module is the command line and the life of the server; the page itself is `saga_sr.app.ui`. All
 temporary files lie below one folder, which goes when the server ends. Gradio is an extra and is
 imported only to serve.
 """

@@ -45,7 +45,7 @@ def serving(
         studio = Studio(labels, Path(folder), chosen, max_duration_s)
         os.environ["GRADIO_TEMP_DIR"] = str(studio.uploads)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        from saga_sr.page.ui import Page
+        from saga_sr.app.ui import Page
 
         page = Page(studio)
         try:

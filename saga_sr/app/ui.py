@@ -17,8 +17,8 @@ from typing import Any
 
 import gradio as gr
 
+from saga_sr.app import facts
 from saga_sr.app.visits import Steps, StoppedError, Studio, Visit
-from saga_sr.page import facts
 from saga_sr.support.errors import UserError
 
 STATIC = Path(__file__).parent / "static"

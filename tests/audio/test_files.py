@@ -242,7 +242,7 @@ def test_scan_second_time_reads_no_header_but_of_changed_files(
         seen.append(Path(os.fsdecode(path)).name)
         return read_header(path)
 
-    monkeypatch.setattr(audio_file, "read_header", watching)
+    monkeypatch.setattr(audio_index, "read_header", watching)
     again = _scan(good_folder)
     assert seen == []
     assert again.fingerprint() == first.fingerprint()
@@ -275,11 +275,11 @@ def test_scan_many_headers_are_saved_on_the_way(
             raise KeyboardInterrupt
         return read_header(path)
 
-    monkeypatch.setattr(audio_file, "read_header", dying)
+    monkeypatch.setattr(audio_index, "read_header", dying)
     with pytest.raises(KeyboardInterrupt):
         _scan(good_folder)
     seen: list[bytes] = []
-    monkeypatch.setattr(audio_file, "read_header", lambda p: seen.append(p) or read_header(p))
+    monkeypatch.setattr(audio_index, "read_header", lambda p: seen.append(p) or read_header(p))
     assert len(_scan(good_folder)) == 4
     assert len(seen) == 2
 

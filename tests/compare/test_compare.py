@@ -13,7 +13,7 @@ import pytest
 from tiny_models import text_and_rolloff, tiny_demo
 
 from saga_sr.compare import __main__ as compare_flags
-from saga_sr.compare import runs
+from saga_sr.compare import runs as compared
 from saga_sr.support.errors import UserError
 
 
@@ -47,7 +47,7 @@ CURVES = {
 
 
 def run_compare(*arguments: str | Path) -> None:
-    runs.main(compare_flags.parse_args([str(argument) for argument in arguments]))
+    compared.main(compare_flags.parse_args([str(argument) for argument in arguments]))
 
 
 def test_compare_two_equal_rules_shows_best_and_newest_without_a_warning(
@@ -67,7 +67,7 @@ def test_compare_two_equal_rules_shows_best_and_newest_without_a_warning(
 
 
 def test_compare_train_loss_is_the_mean_of_the_last_twentieth(tmp_path: Path) -> None:
-    run = runs.read_run("F0", write_run(tmp_path / "F0", tiny_demo(), CURVES))
+    run = compared.read_run("F0", write_run(tmp_path / "F0", tiny_demo(), CURVES))
     assert run.final_train_loss() == pytest.approx(np.mean(CURVES["train/loss"][-5:]))
     assert run.num_steps == 100
 
@@ -75,10 +75,10 @@ def test_compare_train_loss_is_the_mean_of_the_last_twentieth(tmp_path: Path) ->
 def test_compare_other_stage_says_that_only_common_metrics_compare(tmp_path: Path) -> None:
     raws = (tiny_demo(), text_and_rolloff(tiny_demo()))
     runs = [
-        runs.read_run(name, write_run(tmp_path / name, raw, CURVES))
+        compared.read_run(name, write_run(tmp_path / name, raw, CURVES))
         for name, raw in zip(("F0", "F2"), raws, strict=True)
     ]
-    problems = runs.warnings(runs)
+    problems = compared.warnings(runs)
     assert "_common" in problems[0]
     assert problems[1:] == [
         "target and replacement by the true roll-off (--compute_rolloff): F0 False, F2 True"
@@ -99,7 +99,7 @@ def test_compare_other_clips_or_sampling_says_that_nothing_compares(
 ) -> None:
     first = write_run(tmp_path / "A", tiny_demo(), CURVES)
     second = write_run(tmp_path / "B", tiny_demo(**values), CURVES, **options)
-    problems = runs.warnings([runs.read_run(run.name, run) for run in (first, second)])
+    problems = compared.warnings([compared.read_run(run.name, run) for run in (first, second)])
     assert "no val/ metric can be compared" in problems[0]
     assert problems[1:] == [line]
 
@@ -127,7 +127,7 @@ def test_compare_a_run_without_validation_has_dashes(tmp_path: Path) -> None:
 
 def test_compare_smoothed_keeps_a_line_a_line() -> None:
     steps = np.arange(500)
-    x, y = runs.smoothed(steps, 3.0 * steps)
+    x, y = compared.smoothed(steps, 3.0 * steps)
     np.testing.assert_allclose(y, 3.0 * x, atol=1.6)  # half a step off where the width is even
     assert len(x) == 491
 
@@ -137,12 +137,12 @@ def test_compare_folder_that_is_no_run_is_refused(tmp_path: Path, missing: str) 
     run = write_run(tmp_path / "A", tiny_demo(), CURVES)
     (run / missing).unlink()
     with pytest.raises(UserError, match=f"not a run of train_saga_sr.py: {missing}"):
-        runs.read_run("A", run)
+        compared.read_run("A", run)
 
 
 def test_compare_run_that_has_logged_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing is logged yet"):
-        runs.read_run("A", write_run(tmp_path / "A", tiny_demo(), {}))
+        compared.read_run("A", write_run(tmp_path / "A", tiny_demo(), {}))
 
 
 def test_compare_two_runs_of_one_name_must_be_named(tmp_path: Path) -> None:

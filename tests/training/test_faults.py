@@ -21,6 +21,7 @@ from tiny_runs import flags, make_corpus
 from saga_sr.support.errors import UserError, run_cli
 from saga_sr.support.files import atomic_path
 from saga_sr.training import faults
+from saga_sr.training import run as training_run
 from saga_sr.training.checkpoints import find_checkpoint, is_whole, read_checkpoint
 from saga_sr.training.flags import parse_options
 from saga_sr.training.metrics_csv import read_metrics
@@ -209,7 +210,9 @@ def test_file_that_turns_bad_while_training_is_retried_then_named(
     """In a worker process: one message, no traceback, no other clip in its place."""
     monkeypatch.setattr("saga_sr.audio.file.RETRY_DELAY_S", 0.01)
     files = sorted((corpus / "train").glob("*.wav"))
-    _before_call(monkeypatch, train, "train_loader", 1, lambda: [damage(file) for file in files])
+    _before_call(
+        monkeypatch, training_run, "train_loader", 1, lambda: [damage(file) for file in files]
+    )
     argv = flags(corpus, corpus / "run", num_workers=1, val_num_clips=0, val_num_train_clips=0)
     assert run_cli(lambda: _run(train, argv)) == 2
     message = capfd.readouterr().err.split("error: ")[-1]
@@ -239,7 +242,7 @@ def test_hung_disk_ends_in_a_message_and_leaves_no_process(
             os.mkfifo(file)
 
     monkeypatch.setattr(faults, "DATA_TIMEOUT_S", 2)
-    _before_call(monkeypatch, train, "train_loader", 1, hang)
+    _before_call(monkeypatch, training_run, "train_loader", 1, hang)
     argv = flags(corpus, corpus / "run", num_workers=1, val_num_clips=0, val_num_train_clips=0)
     with pytest.raises(UserError, match=r"--train_dir hangs"):
         _run(train, argv)

@@ -1,13 +1,16 @@
 #!/usr/bin/env python
 """Train SAGA-SR.
 
-One laptop, no downloaded weights:
-    python train_saga_sr.py --train_dir corpus/train --val_dir corpus/val \
-        --model_config saga_model_config_demo.json --compute_rolloff --batch_size 8 --max_steps 1000
-F0, full model, one GPU (F1: "prompt" in cross_attention_cond_ids; F2: --compute_rolloff):
-    python train_saga_sr.py --train_dir /data/train --val_dir /data/val \
-        --model_config saga_model_config.json --pretrained_ckpt stabilityai/stable-audio-open-1.0 \
+The three stages of the plan, full model, one GPU; each may start from the one before (--init_from):
+  F0: the latent of the low-passed audio alone
+    python train_saga_sr.py --train_dir /data/train --val_dir /data/val \\
+        --model_config saga_model_config.json --pretrained_ckpt stabilityai/stable-audio-open-1.0 \\
         --batch_size 2 --learning_rate 1e-5 --max_steps 26000 --disable_caption
+  F1: text too; the same without --disable_caption, with "prompt" in cross_attention_cond_ids
+  F2: both roll-offs too; as F1 (or F0) and  --compute_rolloff
+One laptop, no downloaded weights:
+    python train_saga_sr.py --train_dir corpus/train --val_dir corpus/val \\
+        --model_config saga_model_config_demo.json --compute_rolloff --batch_size 8 --max_steps 1000
 Go on after a stop:
     the same command and  --checkpoint last
 Two nodes of eight GPUs: the same command on each under torchrun, and  --devices 8 --num_nodes 2

@@ -72,209 +72,137 @@ def options_of(name: str, doc: str | None) -> argparse.Namespace:
 
 
 def build_parser(doc: str) -> argparse.ArgumentParser:
-    """All flags, in the groups of ``--help``."""
+    """All flags, in the groups of ``--help``: those of every run first, the rare ones last."""
     summary, examples = doc.split("\n", 1)
     parser = argparse.ArgumentParser(
         prog="train_saga_sr.py",
+        usage="train_saga_sr.py --train_dir DIR --model_config FILE [--compute_rolloff] [...]",
         description=summary,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _run(parser.add_argument_group("the run: F0, F1 or F2"))
+    _weights(parser.add_argument_group("where the weights start"))
     _data(parser.add_argument_group("data"))
-    _model(parser.add_argument_group("model and weights"))
-    _optimisation(parser.add_argument_group("optimisation"))
-    _machine(parser.add_argument_group("machine"))
     _validation(parser.add_argument_group("validation"))
-    _output(parser.add_argument_group("output"))
+    _output(parser.add_argument_group("checkpoints and logs"))
+    _machine(parser.add_argument_group("machine"))
+    _rare(parser.add_argument_group("rare: memory, speed, small corpora, finding faults"))
     return parser
 
 
 # --- the groups -------------------------------------------------------------------------------
+def _run(group: _Group) -> None:
+    add = group.add_argument
+    add("--train_dir", type=Path, nargs="+", required=True, metavar="DIR",
+        help="audio folders or pre-encoded latents; several are drawn equally often")  # fmt: skip
+    add("--val_dir", type=Path, nargs="+", metavar="DIR", help="held-out audio folders (optional)")
+    add("--model_config", type=Path, required=True, metavar="FILE",
+        help='a JSON; "prompt" in its cross_attention_cond_ids: F1, text too')  # fmt: skip
+    captions = group.add_mutually_exclusive_group()
+    captions.add_argument("--use_caption", action="store_true", default=True,
+        help="text is caption and transcript (default)")  # fmt: skip
+    captions.add_argument("--disable_caption", action="store_false", dest="use_caption",
+        help="text is the transcript only")  # fmt: skip
+    add("--compute_rolloff", action="store_true",
+        help="F2: measure both roll-offs and condition on them")  # fmt: skip
+    add("--batch_size", type=int, default=8, metavar="N",
+        help="clips per process and micro-batch (8)")  # fmt: skip
+    add("--accumulate_grad_batches", type=int, default=1, metavar="N",
+        help="micro-batches per optimiser step (1)")  # fmt: skip
+    add("--learning_rate", type=float, metavar="LR", help="(default: the JSON's)")
+    add("--max_steps", type=int, default=26000, metavar="N", help="optimiser steps (26000)")
+    add("--seed", type=int, default=0, metavar="N", help="(0)")
+    add("--output_dir", type=Path, default=Path("runs/saga_sr"), metavar="DIR",
+        help="(runs/saga_sr)")  # fmt: skip
+
+
+def _weights(group: _Group) -> None:
+    add = group.add_argument
+    add("--pretrained_ckpt", metavar="FILE_OR_HUB_ID",
+        help="Stable Audio Open: VAE, conditioners and the widened DiT")  # fmt: skip
+    add("--pretransform_ckpt", metavar="FILE", help="weights of the VAE alone")
+    add("--init_from", metavar="FOLDER_OR_HUB_ID",
+        help="exported model of an earlier stage to start from")  # fmt: skip
+    add("--checkpoint", metavar="PATH|last", help="resume exactly from here")
+    add("--export_only", action="store_true", help="write the export of --checkpoint and stop")
+
+
 def _data(group: _Group) -> None:
     add = group.add_argument
-    add(
-        "--train_dir",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="DIR",
-        help="audio folders or pre-encoded latents; several are drawn equally often",
-    )
-    add("--val_dir", type=Path, nargs="+", metavar="DIR", help="held-out audio folders (optional)")
-    add(
-        "--min_bandwidth_hz",
-        type=float,
-        default=0.0,
-        help="leave out training files whose spectrum ends below this (0: keep all)",
-    )
-    add(
-        "--lowpass_resample",
-        action="store_true",
-        help="also resample to twice the cutoff and back, as the authors' code does",
-    )
-    add(
-        "--lowpass_on_device",
-        action="store_true",
-        help="low-pass whole batches where the model trains, not in the workers (not yet timed on "
-        "a GPU)",
-    )
-    add(
-        "--augment",
-        action="store_true",
-        help="gain, polarity, channel swap, speed and mixing, for small corpora",
-    )
-    add("--num_workers", type=int, default=2)
-    captions = group.add_mutually_exclusive_group()
-    captions.add_argument(
-        "--use_caption",
-        action="store_true",
-        default=True,
-        help="text is caption and transcript (default)",
-    )
-    captions.add_argument(
-        "--disable_caption",
-        action="store_false",
-        dest="use_caption",
-        help="text is the transcript only",
-    )
-    add(
-        "--caption_file",
-        type=Path,
-        nargs="+",
-        help="captions.jsonl of each --train_dir (default: the one inside)",
-    )
-
-
-def _model(group: _Group) -> None:
-    add = group.add_argument
-    add("--model_config", type=Path, required=True)
-    add(
-        "--compute_rolloff",
-        action="store_true",
-        help="F2: measure both roll-offs and condition on them",
-    )
-    add(
-        "--pretrained_ckpt",
-        metavar="FILE_OR_HUB_ID",
-        help="Stable Audio Open: VAE, conditioners and the widened DiT",
-    )
-    add("--pretransform_ckpt", metavar="FILE", help="weights of the VAE alone")
-    add(
-        "--allow_random_pretransform",
-        action="store_true",
-        help="train on an untrained autoencoder (tests only)",
-    )
-    add(
-        "--init_from",
-        metavar="FOLDER_OR_HUB_ID",
-        help="exported model of an earlier stage to start from",
-    )
-
-
-def _optimisation(group: _Group) -> None:
-    add = group.add_argument
-    add("--batch_size", type=int, default=8, help="clips per process and micro-batch")
-    add("--accumulate_grad_batches", type=int, default=1)
-    add("--learning_rate", type=float)
-    add("--max_steps", type=int, default=26000, help="optimiser steps")
-    add("--seed", type=int, default=0)
-    add(
-        "--train_only",
-        choices=TRAINED_PARTS,
-        help="prior: where the flow starts, in larger batches and minutes; flow: the DiT, with the "
-        "prior of --init_from as it is (default: both)",
-    )
-    add(
-        "--optimizer",
-        choices=OPTIMIZERS,
-        default="adamw",
-        help="adamw8bit: its state in a quarter of the memory (pip install bitsandbytes)",
-    )
-    add(
-        "--ema_on_cpu",
-        action="store_true",
-        help="keep the averaged weights in the machine's memory, not the GPU's",
-    )
-    add(
-        "--overfit_clips",
-        type=int,
-        default=0,
-        metavar="N",
-        help="train on N fixed clips only: can the model memorise them?",
-    )
-    add(
-        "--activation_checkpointing",
-        action="store_true",
-        help="less memory, a third more computing",
-    )
-    add("--compile", action="store_true", help="torch.compile the DiT; needs a C++ compiler")
-    add(
-        "--detect_anomaly",
-        action="store_true",
-        help="slow: name the layer or operation where a NaN was born",
-    )
-    add(
-        "--fast_dev_run",
-        action="store_true",
-        help="one batch through training, validation and export, then stop",
-    )
-
-
-def _machine(group: _Group) -> None:
-    add = group.add_argument
-    add(
-        "--precision",
-        choices=PRECISIONS,
-        default="auto",
-        help="auto: bf16-mixed on a GPU, 32-true elsewhere",
-    )
-    add("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "mps"))
-    add("--devices", type=int, default=1, help="per node")
-    add("--num_nodes", type=int, default=1)
-    add("--strategy", default="auto", choices=("auto", "ddp", "fsdp"))
+    add("--caption_file", type=Path, nargs="+", metavar="FILE",
+        help="captions.jsonl of each --train_dir (default: the one inside)")  # fmt: skip
+    add("--min_bandwidth_hz", type=float, default=0.0, metavar="HZ",
+        help="leave out training files whose spectrum ends below this (0: keep all)")  # fmt: skip
+    add("--lowpass_resample", action="store_true",
+        help="also resample to twice the cutoff and back, as the authors' code does")  # fmt: skip
+    add("--num_workers", type=int, default=2, metavar="N", help="processes that read audio (2)")
 
 
 def _validation(group: _Group) -> None:
     add = group.add_argument
-    add("--val_every_n_steps", type=int, default=1000, help="optimiser steps")
-    add("--val_num_clips", type=int, default=16)
-    add(
-        "--val_num_train_clips",
-        type=int,
-        default=4,
-        help="fixed training clips that are validated too: is it memorising?",
-    )
-    add("--val_cutoff_hz", type=float, default=4000.0)
-    add("--val_num_steps", type=int, help="of the solver (default: the JSON's)")
-    add("--val_emulate_linear_steps", type=int)
-    add(
-        "--val_num_pictures",
-        type=int,
-        default=3,
-        help="clips whose WAVs and spectrograms are written",
-    )
-    add("--guidance_acoustic", type=float, help="s_a of eq. (4), 1.4 in the paper")
-    add("--guidance_text", type=float, help="s_t of eq. (4), 1.2 in the paper")
-    add(
-        "--disable_val_lowfreq_replace",
-        action="store_true",
-        help="judge the model's own low band, not the input's",
-    )
+    add("--disable_val_lowfreq_replace", action="store_true",
+        help="judge the model's own low band, not the input's")  # fmt: skip
+    add("--guidance_acoustic", type=float, metavar="S_A", help="s_a of eq. (4), 1.4 in the paper")
+    add("--guidance_text", type=float, metavar="S_T", help="s_t of eq. (4), 1.2 in the paper")
+    add("--val_num_steps", type=int, metavar="N", help="of the solver (default: the JSON's)")
+    add("--val_emulate_linear_steps", type=int, metavar="N",
+        help="of the linear-quadratic schedule (default: the JSON's)")  # fmt: skip
+    add("--val_every_n_steps", type=int, default=1000, metavar="N", help="optimiser steps (1000)")
+    add("--val_cutoff_hz", type=float, default=4000.0, metavar="HZ",
+        help="of the low-passes that make the inputs (4000)")  # fmt: skip
+    add("--val_num_clips", type=int, default=16, metavar="N", help="fixed clips of --val_dir (16)")
+    add("--val_num_train_clips", type=int, default=4, metavar="N",
+        help="fixed training clips that are validated too: is it memorising? (4)")  # fmt: skip
+    add("--val_num_pictures", type=int, default=3, metavar="N",
+        help="clips whose WAVs and spectrograms are written (3)")  # fmt: skip
 
 
 def _output(group: _Group) -> None:
     add = group.add_argument
-    add("--output_dir", type=Path, default=Path("runs/saga_sr"))
-    add("--checkpoint", metavar="PATH|last", help="resume exactly from here")
-    add("--checkpoint_every_n_steps", type=int, default=1000)
-    add("--keep_checkpoints", type=int, default=3, help="newest ones to keep")
-    add("--export_only", action="store_true", help="write the export of --checkpoint and stop")
-    add(
-        "--logger",
-        choices=LOGGERS,
-        default="tensorboard",
-        help="beside metrics.csv, which is always written",
-    )
+    add("--checkpoint_every_n_steps", type=int, default=1000, metavar="N",
+        help="optimiser steps (1000)")  # fmt: skip
+    add("--keep_checkpoints", type=int, default=3, metavar="N", help="newest ones to keep (3)")
+    add("--logger", choices=LOGGERS, default="tensorboard",
+        help="beside metrics.csv, which is always written (tensorboard)")  # fmt: skip
+
+
+def _machine(group: _Group) -> None:
+    add = group.add_argument
+    add("--precision", choices=PRECISIONS, default="auto",
+        help="auto: bf16-mixed on a GPU, 32-true elsewhere")  # fmt: skip
+    add("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "mps"))
+    add("--devices", type=int, default=1, metavar="N", help="per node (1)")
+    add("--num_nodes", type=int, default=1, metavar="N", help="(1)")
+    add("--strategy", default="auto", choices=("auto", "ddp", "fsdp"))
+
+
+def _rare(group: _Group) -> None:
+    add = group.add_argument
+    add("--activation_checkpointing", action="store_true",
+        help="less memory, a third more computing")  # fmt: skip
+    add("--optimizer", choices=OPTIMIZERS, default="adamw",
+        help="adamw8bit: its state in a quarter of the memory (pip install bitsandbytes)",
+    )  # fmt: skip
+    add("--ema_on_cpu", action="store_true",
+        help="keep the averaged weights in the machine's memory, not the GPU's")  # fmt: skip
+    add("--compile", action="store_true", help="torch.compile the DiT; needs a C++ compiler")
+    add("--lowpass_on_device", action="store_true",
+        help="low-pass whole batches where the model trains, not in the workers (not yet timed on "
+        "a GPU)")  # fmt: skip
+    add("--augment", action="store_true",
+        help="gain, polarity, channel swap, speed and mixing, for small corpora")  # fmt: skip
+    add("--train_only", choices=TRAINED_PARTS,
+        help="prior: where the flow starts, in larger batches and minutes; flow: the DiT, with the "
+        "prior of --init_from as it is (default: both)")  # fmt: skip
+    add("--overfit_clips", type=int, default=0, metavar="N",
+        help="train on N fixed clips only: can the model memorise them?")  # fmt: skip
+    add("--fast_dev_run", action="store_true",
+        help="one batch through training, validation and export, then stop")  # fmt: skip
+    add("--detect_anomaly", action="store_true",
+        help="slow: name the layer or operation where a NaN was born")  # fmt: skip
+    add("--allow_random_pretransform", action="store_true",
+        help="train on an untrained autoencoder (tests only)")  # fmt: skip
 
 
 # --- the checks -------------------------------------------------------------------------------

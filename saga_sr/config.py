@@ -318,6 +318,21 @@ class ModelConfig(Section):
         """The text encoder's settings, or None where the file lists no prompt conditioner."""
         return next((c.config for c in self.model.conditioning.configs if c.type == "t5"), None)
 
+    @property
+    def least_parameters(self) -> int:
+        """A lower bound of the model's weights: its large matrices alone, by their shapes."""
+        model = self.model
+        dit = model.diffusion.config
+        feedforward = dit.ff_kwargs.get("mult", 4) * (3 if dit.ff_kwargs.get("glu", True) else 2)
+        count = int((4 + feedforward) * dit.depth * dit.embed_dim**2)  # attention: q, k, v and out
+        count += 3 * (model.diffusion.prior_width or 0) ** 2
+        if model.pretransform.type == "autoencoder":
+            for part in (model.pretransform.config.encoder, model.pretransform.config.decoder):
+                widths = [part.config.channels * m for m in (1, *part.config.c_mults)]
+                pairs = zip(pairwise(widths), part.config.strides, strict=False)
+                count += sum(2 * stride * a * b for (a, b), stride in pairs)
+        return count
+
     def replacing(self, path: str, value: Any) -> "ModelConfig":
         """A validated copy in which the key at the dotted ``path`` has another value."""
         raw = self.model_dump(mode="json")

@@ -65,11 +65,24 @@ def load_folder(
                 f"{folder}: not an exported model: {name} is missing (an export holds "
                 f"{' and '.join(HUB_FILES)})"
             )
-    model = create(load_model_config(folder / CONFIG_NAME))
-    fold_weight_norm(model)
+    config = load_model_config(folder / CONFIG_NAME)
     tensors = {name: value.float() for name, value in read_tensors(folder / WEIGHTS_NAME).items()}
+    _check_size(config, tensors, folder)
+    model = create(config)
+    fold_weight_norm(model)
     load_exactly(model, tensors, origin=str(folder / WEIGHTS_NAME))
     return model.eval()
+
+
+def _check_size(config: ModelConfig, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Refuse a config that asks for more weights than there are, before memory is taken for it."""
+    asked, held = config.least_parameters, sum(value.numel() for value in tensors.values())
+    if asked > held:
+        raise UserError(
+            f"{folder / CONFIG_NAME}: asks for {asked / 1e6:,.1f} million weights or more "
+            f"({4 * asked / 1e9:,.1f} GB), {WEIGHTS_NAME} holds "
+            f"{held / 1e6:,.1f} million: it is not the config of these weights"
+        )
 
 
 def fold_weight_norm(model: "SAGASRModel") -> None:

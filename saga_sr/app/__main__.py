@@ -7,8 +7,8 @@ Drop a file or record one; look at its spectrogram and at where its band ends; r
 between the two while they play; keep the result as WAV.
 
 This module is the command line and the life of the server; the page itself is `saga_sr.app.ui`. All
-temporary files lie below one folder, which goes when the server ends. Gradio is an extra and is
-imported only to serve.
+temporary files lie below one folder, which goes when the server ends, or at the next start where it
+was killed. Gradio is an extra and is imported only to serve.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from saga_sr.support.errors import run_cli
 
-DEMO_MODEL = Path(__file__).parents[1] / "models" / "saga-sr-demo"
+DEMO_MODEL = Path(__file__).parents[2] / "models" / "saga-sr-demo"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,8 +5,8 @@ the ear.
                               restore_clip --> Restored (WAV to keep, picture, a comparison to play)
 
 The work itself is `saga_sr.upsample`'s and `saga_sr.audio.spectrogram`'s. Everything here is a
-stream, so that ten minutes need no more memory than ten seconds: pictures are accumulated column
-by column while the audio passes.
+stream, so that ten minutes need no more memory than ten seconds: pictures are accumulated column by
+column while the audio passes.
 
 The comparison is one file that holds input and result on channels of their own. One file has one
 position, so the page can switch between them without losing it, by a sample.
@@ -25,9 +25,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from saga_sr.app.words import PageError
 from saga_sr.audio.bandwidth import Bandwidth, measure_bandwidth
 from saga_sr.audio.file import EXTENSIONS, resampled_length
-from saga_sr.audio.spectrogram import RANGE_DB, spectrogram_db
+from saga_sr.audio.spectrogram import COLOUR_MAP, RANGE_DB, spectrogram_db, top_of_scale_db
 from saga_sr.audio.streams import (
     BLOCK_FRAMES,
     AudioSource,
@@ -47,6 +48,7 @@ _COLUMNS, _ROWS = 1000, 512  # of a picture; a panel has about as many pixels
 _HOP = 256  # of `spectrogram_db` for clips as short as a chunk
 _CHUNK, _CONTEXT = 512 * _HOP, 4 * _HOP  # samples; the context is half of its window
 _PREVIEW_SHARE = 0.05  # of the time of a restoration, about
+
 Report = Callable[[float], None]  # called with the fraction done; may raise to stop the work
 
 
@@ -62,7 +64,7 @@ class Clip:
         frames: the length.
         level: root mean square.
         peak: largest magnitude.
-        top_db: loudest point of the picture; both pictures of a comparison start from it.
+        top_db: what the brightest colour means, in both pictures of a comparison.
         picture: PNG, no axes: 0 to half of the sample rate, the whole duration.
         preview: WAV for the browser.
     """
@@ -86,25 +88,20 @@ def accept(path: Path, max_duration_s: float) -> FileSource:
     """Open a file that the page can work with.
 
     Raises:
-        UserError: one sentence on why not, without the folder that the file lies in.
+        PageError: one sentence on why not, without the folder that the file lies in.
     """
     try:
         source = FileSource(path)
     except UserError as error:
         reason = str(error).removeprefix(f"{path}: ")
         formats = " ".join(sorted(suffix[1:] for suffix in EXTENSIONS))
-        raise UserError(f"{path.name}: {reason} (readable are {formats})") from error
+        raise PageError("unreadable", name=path.name, reason=reason, formats=formats) from error
     duration_s = source.frames / source.sample_rate
     if duration_s > max_duration_s:
-        raise UserError(
-            f"{path.name} is {duration_s / 60:.1f} min long; this page takes up to "
-            f"{max_duration_s / 60:.1f} min, python -m saga_sr.upsample takes any length"
-        )
+        minutes, most = f"{duration_s / 60:.1f}", f"{max_duration_s / 60:.1f}"
+        raise PageError("too_long", name=path.name, minutes=minutes, most=most)
     if source.channels > MAX_CHANNELS:
-        raise UserError(
-            f"{path.name} has {source.channels} channels; this page takes mono and stereo, "
-            "python -m saga_sr.upsample takes any number"
-        )
+        raise PageError("too_many_channels", name=path.name, channels=source.channels)
     source.name = path.name
     return source
 
@@ -122,7 +119,7 @@ def inspect_clip(source: FileSource, sample_rate: int, folder: Path, report: Rep
     for _ in _seen(resampled(watched, sample_rate), level, picture):
         pass
     levels_db = picture.finish()
-    top_db = float(levels_db.max())
+    top_db = top_of_scale_db(levels_db)
     drawn = save_picture(levels_db, top_db, folder / "input.png")
     preview = folder / "input.preview.wav"
     _write_preview(preview, [watched], sample_rate, frames, level.peak)
@@ -300,6 +297,12 @@ def _seen(pieces: Iterable[Tensor], *observers: _Level | _Picture) -> Iterator[T
         yield piece
 
 
+def colour_scale(count: int = 9) -> list[str]:
+    """The colours of a picture from the darkest to the brightest, as ``#rrggbb``."""
+    shares = np.linspace(0, 1, count)
+    return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b, _ in colormaps[COLOUR_MAP](shares, bytes=True)]
+
+
 def save_picture(levels_db: np.ndarray, top_db: float, path: Path) -> Path:
     """Draw a spectrogram as a bare PNG, low frequencies at the bottom.
 
@@ -312,7 +315,7 @@ def save_picture(levels_db: np.ndarray, top_db: float, path: Path) -> Path:
     rows = bins.reshape(_ROWS, -1, bins.shape[1]).mean(axis=1)[::-1]
     index = np.clip((rows - top_db) / RANGE_DB + 1, 0, 1) * 255
     image = Image.fromarray(np.ascontiguousarray(index.astype(np.uint8)), "P")
-    colours = colormaps["magma"](np.arange(256), bytes=True)[:, :3]
+    colours = colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3]
     image.putpalette(colours.tobytes())
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG")

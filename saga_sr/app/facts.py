@@ -1,7 +1,8 @@
 """What the page says, and what its controls mean: plain values, no Gradio, no audio.
 
-Numbers become short text here, a clip and its result become the value that `static/stage.js` shows,
-a model's config becomes the ranges of the sliders, and the sliders become `UpsampleOptions`.
+Numbers become short messages here (`words` says them in a language), a clip and its result become
+the value that `static/stage.js` shows, a model's config becomes the ranges of the sliders, and the
+sliders become `UpsampleOptions`.
 """
 
 import math
@@ -10,47 +11,47 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from saga_sr.app.audio import Clip, Restored
-from saga_sr.app.visits import WAITING
+from saga_sr.app.audio import Clip, Restored, colour_scale
+from saga_sr.app.limits import MAX_GUIDANCE, MAX_SEED, MAX_STEPS
+from saga_sr.app.visits import WAITING, max_upload_bytes
+from saga_sr.app.words import LANGUAGES, Message, PageError, message
+from saga_sr.audio.spectrogram import RANGE_DB
 from saga_sr.config import ModelConfig
 from saga_sr.rolloff import unit_to_hz
 from saga_sr.support.errors import UserError
 from saga_sr.upsample.options import UpsampleOptions
 
 _BRIGHT = 0.7  # where the slider stands while brightness is left to the recording
-_BYTES_PER_SECOND = 2 * 4 * 96_000  # of the largest files that people have: float, stereo, 96 kHz
 
 
 # ---------------------------------------------------------------------------- what is shown
-def clip_facts(clip: Clip) -> str:
+def clip_facts(clip: Clip) -> Message:
     """One line on a file, such as ``0:12, stereo, sampled at 16 kHz``."""
-    source = clip.source
-    channels = {1: "mono", 2: "stereo"}[source.channels]
-    return f"{clock(clip.duration_s)}, {channels}, sampled at {source.sample_rate / 1000:g} kHz"
+    return message(
+        "clip_facts",
+        clock=clock(clip.duration_s),
+        channels=message({1: "mono", 2: "stereo"}[clip.source.channels]),
+        khz=f"{clip.source.sample_rate / 1000:g}",
+    )
 
 
-def clip_verdict(clip: Clip) -> str:
+def clip_verdict(clip: Clip) -> Message:
     """One sentence on a file's band."""
     band = clip.bandwidth
     if band.is_silent:
-        return "This file is silent, and will stay silent."
-    if band.is_full:
-        return (
-            f"This file already reaches {khz(band.end_hz)}: there is nothing to add, "
-            "it will pass through."
-        )
-    return f"The sound ends at {khz(band.end_hz)}."
+        return message("is_silent")
+    return message("is_full" if band.is_full else "sound_ends", khz=khz(band.end_hz))
 
 
-def result_verdict(result: Restored) -> str:
-    """One sentence on a result."""
+def result_verdict(result: Restored) -> Message:
+    """One sentence on a result; peaks over full scale are named where they reach 0.1 dB."""
     if result.passed_through:
-        return "Passed through unchanged."
-    line = f"Restored in {seconds_text(result.seconds)}."
-    if result.written.over:
-        over_db = 20 * math.log10(result.written.peak)
-        line += f" Peaks go {over_db:.1f} dB over full scale; the float WAV keeps them."
-    return line
+        return message("passed_through")
+    duration = seconds_text(result.seconds)
+    over_db = f"{20 * math.log10(max(result.written.peak, 1.0)):.1f}"
+    if over_db == "0.0":
+        return message("restored_in", duration=duration)
+    return message("restored_over", duration=duration, over_db=over_db)
 
 
 def khz(hz: float) -> str:
@@ -65,22 +66,23 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
-def seconds_text(seconds: float) -> str:
+def seconds_text(seconds: float) -> Message:
     """``4.2 s``, ``38 s``, ``3.5 min``, ``15 min``."""
-    number, unit = (seconds, "s") if seconds < 90 else (seconds / 60, "min")
-    return f"{number:.{int(number < 10)}f} {unit}".replace(".0 ", " ")
+    number, unit = (seconds, "seconds") if seconds < 90 else (seconds / 60, "minutes")
+    return message(unit, number=f"{number:.{int(number < 10)}f}".removesuffix(".0"))
 
 
-def stage_value(clip: Clip, result: Restored | None = None) -> dict[str, Any]:
+def stage_value(clip: Clip, result: Restored | None = None, language: str = "en") -> dict[str, Any]:
     """What the page's stage (static/stage.js) shows of a clip and its result."""
     cutoff_hz = clip.bandwidth.end_hz
     value: dict[str, Any] = {
         "name": clip.source.name,
-        "facts": clip_facts(clip),
+        "facts": clip_facts(clip).text(language),
         "duration_s": clip.duration_s,
         "nyquist_hz": clip.bandwidth.nyquist_hz,
         "cutoff_hz": cutoff_hz if 0 < cutoff_hz < 0.99 * clip.bandwidth.nyquist_hz else None,
         "channels": clip.source.channels,
+        "scale": {"top_db": clip.top_db, "range_db": RANGE_DB, "colours": colour_scale()},
         "input": {"picture": _url(clip.picture), "gain": 1.0},
         "audio": _url(clip.preview),
     }
@@ -101,31 +103,45 @@ def _url(path: Path) -> str:
     return f"gradio_api/file={quote(str(path))}"
 
 
-def status_value(kind: str, text: str, fraction: float | None = None) -> dict[str, Any]:
+def status_value(
+    kind: str,
+    text: Message | str = "",
+    language: str = "en",
+    fraction: float | None = None,
+) -> dict[str, Any]:
     """One line below the button: ``kind`` is idle, busy, done or error."""
-    return {"kind": kind, "text": text, "fraction": fraction}
+    words = text.text(language) if isinstance(text, Message) else text
+    return {"kind": kind, "text": words, "fraction": fraction}
 
 
-def busy_text(verb: str, fraction: float, seconds: float) -> str:
+def busy_text(verb: str, fraction: float, seconds: float) -> Message:
     """``verb``, and how long it will take once that can be said."""
     if fraction == WAITING:
-        return "Waiting for another restoration to end"
+        return message("waiting")
     if seconds < 4 or fraction < 0.02:
-        return verb
-    return f"{verb}, {seconds_text(max(seconds / fraction - seconds, 1))} left"
+        return message(verb)
+    left = seconds_text(max(seconds / fraction - seconds, 1))
+    return message("time_left", verb=message(verb), duration=left)
 
 
-def max_upload_bytes(max_duration_s: float) -> int:
-    """More than any file of that duration that the page accepts is likely to have."""
-    return int(max_duration_s * _BYTES_PER_SECOND) + (1 << 20)
+def error_text(error: Exception) -> Message | str:
+    """What a visitor is told about an error: never a path of the server."""
+    if isinstance(error, PageError):
+        return error.message
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return message("failed_disk", reason=error.strerror)
+    return message("failed", reason=type(error).__name__)
 
 
 def upload_limit(max_duration_s: float) -> dict[str, Any]:
     """What the drop zone (static/drop.js) knows about what is too large."""
+    duration = seconds_text(max_duration_s)
     return {
         "bytes": max_upload_bytes(max_duration_s),
         "duration_s": max_duration_s,
-        "duration": seconds_text(max_duration_s),
+        "duration": {language: duration.text(language) for language in LANGUAGES},
     }
 
 
@@ -149,9 +165,28 @@ def options_from(
     guidance_text: float,
     seed: float | None,
 ) -> UpsampleOptions:
-    """The controls as options; those that ``config``'s model does not have are left out."""
-    if seed is None or seed < 0 or seed != int(seed):
-        raise UserError("The seed is a whole number from 0 on.")
+    """The controls as options; those that ``config``'s model does not have are left out.
+
+    Raises:
+        PageError: one of them is beyond what the page does (sliders are not to be trusted).
+    """
+    if seed is None or not 0 <= seed <= MAX_SEED or seed != int(seed):
+        given = "-" if seed is None else f"{seed:g}"
+        raise PageError("bad_seed", most=MAX_SEED, value=given)
+    for control, value, least, most in (
+        ("steps", num_steps, 1, MAX_STEPS),
+        ("guidance_acoustic", guidance_acoustic, 0, MAX_GUIDANCE),
+        ("guidance_text", guidance_text, 0, MAX_GUIDANCE),
+        ("rolloff", rolloff_hz, 1, config.sample_rate / 2),
+    ):
+        if not least <= value <= most:
+            raise PageError(
+                "out_of_range",
+                control=message(control),
+                least=f"{least:g}",
+                most=f"{most:g}",
+                value=f"{value:g}",
+            )
     stage = config.stage
     return UpsampleOptions(
         target_rolloff_hz=rolloff_hz if stage.rolloff and not automatic else None,

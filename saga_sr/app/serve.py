@@ -4,13 +4,12 @@ import argparse
 import importlib.util
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from saga_sr.app.facts import model_labels
+from saga_sr.app.scratch import scratch_folder
 from saga_sr.app.visits import Studio
 from saga_sr.support.device import pick_device
 from saga_sr.support.errors import UserError
@@ -41,9 +40,9 @@ def serving(
     if importlib.util.find_spec("gradio") is None:
         raise UserError(_INSTALL)
     labels, chosen = model_labels(models), pick_device(device)
-    with tempfile.TemporaryDirectory(prefix="saga-sr-app-", ignore_cleanup_errors=True) as folder:
-        studio = Studio(labels, Path(folder), chosen, max_duration_s)
-        os.environ["GRADIO_TEMP_DIR"] = str(studio.uploads)
+    with scratch_folder() as folder:
+        studio = Studio(labels, folder, chosen, max_duration_s)
+        os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         from saga_sr.app.ui import Page
 

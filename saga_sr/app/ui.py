@@ -5,9 +5,10 @@ download) and the status line are HTML of our own in `static/`, each with a scri
 component's value; they are what Gradio's stock components do not do or do with clutter.
 
 Handlers are generators of {component: what to show}. Each open page is a visit, known by Gradio's
-session hash.
+session hash; its script asks every few seconds whether the visit is still there.
 """
 
+import json
 import sys
 import time
 import traceback
@@ -16,13 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from saga_sr.app import facts
 from saga_sr.app.visits import Steps, StoppedError, Studio, Visit
+from saga_sr.app.words import LANGUAGES, WORDS, Message, PageError, language_of, message
 from saga_sr.support.errors import UserError
 
 STATIC = Path(__file__).parent / "static"
+
 Shown = dict[Any, Any]  # component -> its update
+
+I18N = gr.I18n(
+    **{
+        tag: {key: words[language] for key, words in WORDS.items()}
+        for language in LANGUAGES
+        for tag in {"en": ("en",), "zh": ("zh", "zh-CN", "zh-TW", "zh-HK")}[language]
+    }
+)
 
 
 class Page:
@@ -31,11 +45,11 @@ class Page:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
         with gr.Blocks(title="SAGA-SR", analytics_enabled=False, fill_width=True) as self.blocks:
-            gr.HTML(_read("header.html"), apply_default_css=False, elem_id="masthead")
+            _html("header", None)
             with gr.Row(elem_id="columns", equal_height=False):
-                with gr.Column(elem_id="controls", scale=0, min_width=304):
+                with gr.Column(elem_id="controls", scale=0, min_width=0):
                     self._build_controls()
-                with gr.Column(elem_id="result", scale=1, min_width=480):
+                with gr.Column(elem_id="result", scale=1, min_width=0):
                     self.stage = _html("stage", {})
             self._connect()
         self.blocks.queue(default_concurrency_limit=20, api_open=False)
@@ -56,9 +70,11 @@ class Page:
                 ssr_mode=False,
                 footer_links=[],
                 allowed_paths=[str(self.studio.root)],
-                max_file_size=facts.max_upload_bytes(self.studio.max_duration_s),
                 theme=_theme(),
                 css=_read("page.css"),
+                head=f"<script>{_say_script()}</script>",
+                i18n=I18N,
+                app_kwargs={"routes": self._routes()},
             )
         except OSError as error:
             raise UserError(
@@ -69,57 +85,85 @@ class Page:
     def close(self) -> None:
         self.blocks.close(verbose=False)
 
+    # --- routes ---------------------------------------------------------------------------------
+
+    def _routes(self) -> list[Route]:
+        """What the page's scripts ask for; they come before Gradio's own."""
+        return [
+            Route("/upload", self.on_file, methods=["POST"]),
+            Route("/visit/{key}", self.on_presence),
+            Route("/gradio_api/upload", _not_here, methods=["POST"]),  # see `uploads`
+        ]
+
+    async def on_file(self, request: Request) -> JSONResponse:
+        """A file, as the request's body; ``name`` is in the query."""
+        try:
+            name = request.query_params.get("name", "")
+            token = await self.studio.uploads.receive(name, request.stream())
+        except PageError as error:
+            language = language_of(request.headers.get("accept-language", ""))
+            return JSONResponse({"error": error.message.text(language)}, 413)
+        return JSONResponse({"token": token})
+
+    async def on_presence(self, request: Request) -> JSONResponse:
+        """Whether the server still has what is shown on a page."""
+        return JSONResponse({"open": self.studio.is_open(request.path_params["key"])})
+
     # --- layout ---------------------------------------------------------------------------------
 
     def _build_controls(self) -> None:
         labels = self.studio.labels
         settings = facts.control_settings(self.studio.configs[labels[0]])
         self.drop = _html("drop", facts.upload_limit(self.studio.max_duration_s))
-        self.model = gr.Dropdown(labels, value=labels[0], label="Model", visible=len(labels) > 1)
+        self.model = gr.Dropdown(
+            labels, value=labels[0], label=I18N("model"), visible=len(labels) > 1
+        )
         self.automatic = gr.Checkbox(
-            label="As bright as the recording suggests",
+            label=I18N("automatic"),
             elem_id="automatic",
             **settings["automatic"],
         )
         self.rolloff_hz = gr.Slider(
-            label="Target roll-off (Hz)",
-            info="98.5 % of the energy will lie below: higher is brighter",
+            label=I18N("rolloff"),
+            info=I18N("rolloff_info"),
             elem_id="rolloff",
             **settings["rolloff_hz"],
         )
         self.prompt = gr.Textbox(
-            label="Prompt",
-            placeholder="what is heard, in a few words",
+            label=I18N("prompt"),
+            placeholder=I18N("prompt_placeholder"),
             max_lines=2,
             elem_id="prompt",
             **settings["prompt"],
         )
-        self.run = gr.Button("Restore", variant="primary", interactive=False, elem_id="run")
-        self.halt = gr.Button("Stop", visible=False, elem_id="halt")
-        self.status = _html("status", facts.status_value("idle", ""))
-        with gr.Accordion("More controls", open=False, elem_id="more"):
+        self.run = gr.Button(I18N("restore"), variant="primary", interactive=False, elem_id="run")
+        self.halt = gr.Button(I18N("stop"), visible=False, elem_id="halt")
+        self.status = _html("status", facts.status_value("idle"))
+        with gr.Accordion(I18N("more"), open=False, elem_id="more"):
             self._build_more(settings)
 
     def _build_more(self, settings: dict[str, dict[str, Any]]) -> None:
         self.num_steps = gr.Slider(
-            label="Steps", info="More takes longer", elem_id="steps", **settings["num_steps"]
+            label=I18N("steps"),
+            info=I18N("steps_info"),
+            elem_id="steps",
+            **settings["num_steps"],
         )
         self.guidance_acoustic = gr.Slider(
-            label="Acoustic guidance",
-            info="How closely to follow the recording; 1 is off",
+            label=I18N("guidance_acoustic"),
+            info=I18N("guidance_acoustic_info"),
             **settings["guidance_acoustic"],
         )
         self.guidance_text = gr.Slider(
-            label="Text guidance",
-            info="How closely to follow the prompt; 1 is off",
+            label=I18N("guidance_text"),
+            info=I18N("guidance_text_info"),
             **settings["guidance_text"],
         )
         self.seed = gr.Number(
             0,
-            label="Seed",
-            info="Another seed is another take",
+            label=I18N("seed"),
+            info=I18N("seed_info"),
             precision=0,
-            minimum=0,
             elem_id="seed",
         )
 
@@ -139,24 +183,36 @@ class Page:
         self.model.change(self.on_model, self.model, tuned, **quiet)
         self.run.click(self.on_run, [self.model, *tuned, self.seed], shown, **quiet)
         self.halt.click(self.on_halt, None, None, **quiet)
+        self.blocks.load(self.on_load, None, self.status, **quiet)
         self.blocks.unload(self.on_unload)
 
     # --- events ---------------------------------------------------------------------------------
 
+    def on_load(self, request: gr.Request) -> Shown:
+        """The page was opened: it is told what its visit is called."""
+        self._visit(request)
+        return {self.status: facts.status_value("idle") | {"visit": _key(request)}}
+
     def on_upload(self, event: gr.EventData, request: gr.Request) -> Iterator[Shown]:
-        """A file has arrived: measure it and show it."""
+        """A file has arrived, or the example was asked for: measure it and show it."""
+        language, visit = _language(request), self._visit(request)
         try:
-            steps = self.studio.load(self._visit(request), str(event._data.get("path")))
-            yield from self._busy(steps, "Measuring")
+            token = event._data.get("token")
+            steps = (
+                self.studio.load_example(visit)
+                if token is None
+                else self.studio.load(visit, str(token))
+            )
+            yield from self._busy(steps, "measuring", request)
         except StoppedError:  # a newer file
             return
         except Exception as error:
-            yield {self.status: facts.status_value("error", _sentence(error))}
+            yield {self.status: self._failure(error, request)}
             return
         clip = steps.done
         yield {
-            self.stage: facts.stage_value(clip),
-            self.status: facts.status_value("idle", facts.clip_verdict(clip)),
+            self.stage: facts.stage_value(clip, language=language),
+            self.status: self._status("idle", facts.clip_verdict(clip), request),
             self.run: gr.update(interactive=True),
         }
 
@@ -186,6 +242,7 @@ class Page:
         visit = self._visit(request)
         running = {self.run: gr.update(visible=False), self.halt: gr.update(visible=True)}
         ended = {self.run: gr.update(visible=True), self.halt: gr.update(visible=False)}
+        steps: Steps[Any] | None = None
         try:
             options = facts.options_from(
                 config,
@@ -199,19 +256,20 @@ class Page:
             )
             steps = self.studio.restore(visit, label, options)
             yield running
-            yield from self._busy(steps, "Restoring")
+            yield from self._busy(steps, "restoring", request)
         except StoppedError:
-            stopped = {self.status: facts.status_value("idle", "Stopped.")}
-            yield ended | ({} if steps.stop is not visit.stop else stopped)
+            by_the_button = steps is not None and steps.stop is visit.stop
+            stopped = {self.status: self._status("idle", message("stopped"), request)}
+            yield ended | (stopped if by_the_button else {})
             return
         except Exception as error:
-            yield ended | {self.status: facts.status_value("error", _sentence(error))}
+            yield ended | {self.status: self._failure(error, request)}
             return
         clip, result = visit.clip, steps.done
         assert clip is not None
         yield ended | {
-            self.stage: facts.stage_value(clip, result),
-            self.status: facts.status_value("done", facts.result_verdict(result)),
+            self.stage: facts.stage_value(clip, result, _language(request)),
+            self.status: self._status("done", facts.result_verdict(result), request),
         }
 
     def on_halt(self, request: gr.Request) -> None:
@@ -225,23 +283,42 @@ class Page:
     def _visit(self, request: gr.Request) -> Visit:
         return self.studio.visit(_key(request))
 
-    def _busy(self, steps: Steps[Any], verb: str) -> Iterator[Shown]:
+    def _busy(self, steps: Steps[Any], verb: str, request: gr.Request) -> Iterator[Shown]:
         start = time.monotonic()
         for fraction in steps:
             text = facts.busy_text(verb, fraction, time.monotonic() - start)
-            yield {self.status: facts.status_value("busy", text, max(fraction, 0.0))}
+            yield {self.status: self._status("busy", text, request, max(fraction, 0.0))}
+
+    def _failure(self, error: Exception, request: gr.Request) -> dict[str, Any]:
+        """An error as the status; one that nobody foresaw is also told in the terminal."""
+        if not isinstance(error, UserError):
+            traceback.print_exception(error, file=sys.stderr)
+        return self._status("error", facts.error_text(error), request)
+
+    @staticmethod
+    def _status(
+        kind: str, text: Message | str, request: gr.Request, fraction: float | None = None
+    ) -> dict[str, Any]:
+        value = facts.status_value(kind, text, _language(request), fraction)
+        return value | {"visit": _key(request)}
 
 
 def _key(request: gr.Request) -> str:
     return str(request.session_hash)
 
 
-def _sentence(error: Exception) -> str:
-    """What the page says about an error; one that nobody foresaw is also told in the terminal."""
-    if isinstance(error, UserError):
-        return str(error)
-    traceback.print_exception(error, file=sys.stderr)
-    return f"It failed ({type(error).__name__}: {error})."
+def _language(request: gr.Request) -> str:
+    return language_of(request.headers.get("accept-language", ""))
+
+
+async def _not_here(_: Request) -> JSONResponse:
+    return JSONResponse({"error": "files are sent to /upload"}, 404)
+
+
+def _say_script() -> str:
+    """`static/say.js` with the words in it; ``</`` would end the script."""
+    words = json.dumps(WORDS, ensure_ascii=False).replace("</", "<\\/")
+    return _read("say.js").replace("__WORDS__", words)
 
 
 def _html(name: str, value: Any) -> gr.HTML:

@@ -25,11 +25,12 @@ from torch import Tensor
 from saga_sr.support.files import atomic_path
 
 RANGE_DB = 100.0
+FLOOR_DB = -150.0  # what digital silence is taken for
 MAX_COLUMNS = 3
 DPI = 110
 _N_FFT = 2048
 _MAX_FRAMES = 1200  # more columns than a panel has pixels
-_COLOUR_MAP = "magma"
+COLOUR_MAP = "magma"
 _PANEL_IN = (4.0, 2.8)  # width and height with what is between panels, in inches
 _LEFT_IN, _RIGHT_IN, _BOTTOM_IN = 0.6, 0.95, 0.5
 
@@ -77,7 +78,7 @@ def draw_comparison(
     if not panels:
         raise ValueError("a comparison needs at least one panel")
     levels_db = {name: spectrogram_db(audio) for name, audio in panels.items()}
-    loudest_db = max(float(level.max()) for level in levels_db.values())
+    loudest_db = max(top_of_scale_db(level) for level in levels_db.values())
     duration_s = max(audio.shape[-1] for audio in panels.values()) / sample_rate
     rows = ceil(len(panels) / MAX_COLUMNS)
     columns = ceil(len(panels) / rows)
@@ -109,7 +110,12 @@ def spectrogram_db(audio: Tensor) -> np.ndarray:
         audio, _N_FFT, hop, window=window, pad_mode="constant", return_complex=True
     )
     power = (2 / window.sum() * spectrum.abs()).square().mean(dim=0)
-    return (10 * power.clamp(min=1e-15).log10()).numpy()
+    return (10 * power.clamp(min=10 ** (FLOOR_DB / 10)).log10()).numpy()
+
+
+def top_of_scale_db(level_db: np.ndarray) -> float:
+    """What the brightest colour means: the loudest point, but so that silence is the darkest."""
+    return max(float(level_db.max()), FLOOR_DB + RANGE_DB)
 
 
 def _grid(rows: int, columns: int, has_title: bool) -> tuple[Figure, np.ndarray]:
@@ -140,7 +146,7 @@ def _draw_panel(
         origin="lower",
         aspect="auto",
         extent=(0.0, duration_s, 0.0, sample_rate / 2000),
-        cmap=_COLOUR_MAP,
+        cmap=COLOUR_MAP,
         vmin=loudest_db - RANGE_DB,
         vmax=loudest_db,
         interpolation="antialiased",

@@ -4,9 +4,13 @@ Needs the extra (requirements-app.txt), `pip install selenium`, and Chromium wit
 Debian `apt-get install chromium chromium-driver`). Where one is missing, this is skipped.
 """
 
+import re
 import shutil
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,11 +58,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def person(folder: Path) -> Iterator[Person]:
+def address(folder: Path) -> Iterator[str]:
     model = tiny_model().save_pretrained(folder / "tiny")
     with serving([str(model)], max_duration_s=60) as address:
-        person = Person(address, folder / "downloads")
+        yield address
+
+
+@pytest.fixture(scope="module")
+def person(address: str, folder: Path) -> Iterator[Person]:
+    with somebody(address, folder / "downloads") as person:
         yield person
+
+
+@contextmanager
+def somebody(address: str, downloads: Path, **properties: Any) -> Iterator[Person]:
+    person = Person(address, downloads, **properties)
+    try:
+        yield person
+    finally:
         person.browser.quit()
 
 
@@ -91,14 +108,18 @@ def test_a_file_is_shown_with_its_cutoff_before_anything_is_restored(
     assert rows[: len(rows) // 2].mean() < 5 < 60 < rows[-40:].mean()
 
 
+_SCROLLED = """
+return [...document.querySelectorAll('body *')].filter((element) => {
+  const style = getComputedStyle(element);
+  const scrolls = (overflow, is, shown) =>
+    ['auto', 'scroll'].includes(overflow) && is > shown && shown > 0;
+  return scrolls(style.overflowX, element.scrollWidth, element.clientWidth) ||
+    scrolls(style.overflowY, element.scrollHeight, element.clientHeight);
+}).map((element) => element.id || element.className);"""
+
+
 def test_no_control_has_a_scroll_bar(person: Person) -> None:
-    scrolled = person.browser.execute_script(
-        """return [...document.querySelectorAll('#controls *')].filter((element) =>
-             element.scrollWidth > element.clientWidth && element.clientWidth > 0 &&
-             ['auto', 'scroll'].includes(getComputedStyle(element).overflowX)
-           ).map((element) => element.id || element.className);"""
-    )
-    assert scrolled == []
+    assert person.browser.execute_script(_SCROLLED) == []
 
 
 def test_restoring_draws_a_new_band_and_the_slider_changes_it(person: Person) -> None:
@@ -141,6 +162,64 @@ def test_switching_while_playing_keeps_the_position_and_the_level(person: Person
     assert heads[0] == heads[1]
 
 
+def test_keys_play_and_switch_also_after_clicks(person: Person) -> None:
+    if person.is_playing():
+        person.press(" ")
+    person.one(".play").click()
+    person.until(person.is_playing)
+    person.press("x")
+    assert person.heard() == "input"
+    person.one(".switch [data-track=output]").click()
+    assert person.heard() == "output"
+    person.press(" ")
+    person.until(lambda: not person.is_playing())
+    assert person.heard() == "output"
+    for key, track in (("1", "input"), ("2", "output"), ("x", "input"), ("x", "output")):
+        person.press(key)
+        assert person.heard() == track
+    person.one("#automatic input").click()
+    person.one("#rolloff input[type=range]").click()
+    person.press(" ")
+    person.until(person.is_playing)
+    person.press(" ")
+    person.until(lambda: not person.is_playing())
+    person.one("#automatic input").click()
+
+
+def test_keys_that_are_typed_into_a_field_are_no_commands(person: Person) -> None:
+    person.press("2")
+    field = person.one("#rolloff input[type=number]")
+    before = field.get_attribute("value")
+    field.click()
+    person.press("1")
+    assert person.heard() == "output"
+    assert field.get_attribute("value") != before
+    field.clear()
+    field.send_keys(before)
+    person.one(".stage-name").click()
+
+
+def test_a_key_pressed_on_a_button_is_the_buttons_own(person: Person) -> None:
+    person.browser.execute_script("document.querySelector('.play').focus()")
+    person.press(" ")
+    person.until(person.is_playing)
+    person.press(" ")
+    person.until(lambda: not person.is_playing())
+
+
+def test_the_scale_beside_a_spectrogram_says_what_the_colours_mean(person: Person) -> None:
+    for track in ("input", "output"):
+        levels = person.one(f"[data-track={track}] .db").text.replace("\u2212", "-").split()
+        assert levels.count("dB") == 1
+        numbers = [int(level) for level in levels if level != "dB"]
+        assert sorted(numbers) == list(range(min(numbers), max(numbers) + 1, 20))
+        assert len(numbers) >= 5
+        scale, canvas = (
+            person.one(f"[data-track={track}] {name}").rect for name in (".scale i", ".canvas")
+        )
+        assert (scale["y"], scale["height"]) == (canvas["y"], canvas["height"])
+
+
 def test_the_download_is_a_wav_of_the_right_rate_and_length(person: Person, folder: Path) -> None:
     person.one(".download").click()
     path = folder / "downloads" / "old tape.restored.wav"
@@ -167,3 +246,113 @@ def test_the_page_asks_nobody_but_its_own_server(person: Person) -> None:
     origin = person.browser.execute_script("return location.origin")
     local = (origin, "blob:", "data:")
     assert [name for name in names if not name.startswith(local)] == []
+
+
+def test_the_example_can_be_tried(person: Person) -> None:
+    person.one(".drop-example").click()
+    person.until(lambda: person.one(".stage-name").text == "example.wav")
+    assert person.restore()
+
+
+@pytest.mark.parametrize("seed", ["-3", "1e30", "4294967296"])
+def test_a_seed_beyond_use_is_refused_in_a_sentence(person: Person, seed: str) -> None:
+    if not person.all("#seed input"):
+        person.one("#more button").click()
+    field = person.until(lambda: person.all("#seed input"))[0]
+    person.until(field.is_displayed)
+    field.clear()
+    field.send_keys(seed)
+    person.one(".stage-name").click()
+    person.one("#run").click()
+    person.until(lambda: person.status.startswith("The seed is a whole number from 0 to"))
+    field.clear()
+    field.send_keys("0")
+    person.one(".stage-name").click()
+
+
+# ---------------------------------------------------------------------------- on a phone
+def test_on_a_phone_all_is_within_the_screen_and_large_enough_for_a_thumb(
+    address: str, folder: Path, recording: Path
+) -> None:
+    name = f"{'a_name_without_a_space_' * 4}.wav"
+    shutil.copy(recording, folder / name)
+    with somebody(address, folder, size=(390, 844)) as person:
+        for step in ("empty", "loaded", "compared"):
+            if step == "loaded":
+                person.load(folder / name)
+            elif step == "compared":
+                person.restore()
+                person.one("#more button").click()
+            person.until(lambda step=step: person.state() == step)
+            wide = person.browser.execute_script(
+                """return [...document.querySelectorAll('body *')].filter((element) =>
+                     element.checkVisibility() && element.getBoundingClientRect().right > 390
+                     && !element.closest('.stage-name')
+                   ).map((element) => element.id || element.className);"""
+            )
+            assert wide == []
+            assert person.browser.execute_script("return document.body.scrollWidth") <= 390
+            assert person.browser.execute_script(_SCROLLED) == []
+            buttons = [
+                button
+                for button in person.all("#run, .drop button, .player button, .download")
+                if button.is_displayed()
+            ]
+            assert len(buttons) >= 7
+            assert [b.text for b in buttons if b.rect["height"] < 44] == []
+        assert person.one(".stage-name").text.startswith("a_name")
+        slider = person.one("#rolloff input[type=range]").rect
+        assert slider["width"] > 250
+
+
+# ---------------------------------------------------------------------------- in Chinese
+def test_a_chinese_browser_is_spoken_to_in_chinese(
+    address: str, folder: Path, recording: Path
+) -> None:
+    with somebody(address, folder, language="zh-CN") as person:
+        for step in ("empty", "loaded", "compared", "error"):
+            if step == "loaded":
+                person.load(recording)
+            elif step == "compared":
+                person.restore()
+                person.one("#more button").click()
+                person.until(lambda: person.all("#seed input"))
+            elif step == "error":
+                (folder / "notes.wav").write_text("not audio", encoding="utf-8")
+                person.load(folder / "notes.wav")
+                person.until(lambda: person.status.startswith("notes.wav"))
+            person.until(lambda step=step: person.state() in (step, "compared"))
+            said = person.one("body").text + " ".join(
+                element.get_attribute("aria-label") or "" for element in person.all("[aria-label]")
+            )
+            if step == "error":
+                assert "无法读取" in person.status
+                continue
+            latin = set(re.findall(r"[A-Za-z-]{3,}", said.replace("old tape.wav", "")))
+            assert latin <= {"SAGA-SR", "WAV", "kHz"}
+        assert person.browser.execute_script("return document.documentElement.lang") == "zh"
+
+
+# ---------------------------------------------------------------------------- without the server
+def test_a_page_whose_server_has_ended_or_forgotten_it_says_so(
+    folder: Path, recording: Path
+) -> None:
+    with serving([str(folder / "tiny")], max_duration_s=60) as address:
+        person = Person(address, folder)
+        person.load(recording)
+        person.until(lambda: person.state() == "loaded")
+        person.restore()
+        person.until(lambda: person.status.startswith("Restored in"))
+        asked = """return performance.getEntriesByType('resource')
+            .map((entry) => entry.name).filter((name) => name.includes('/visit/')).pop()"""
+        key = person.until(lambda: person.browser.execute_script(asked)).rpartition("/")[2]
+        # What a connection that breaks looks like to the server.
+        urllib.request.urlopen(f"{address}/gradio_api/heartbeat/{key}", timeout=30).close()
+        person.until(lambda: "has removed the files of this page" in person.status)
+        person.load(recording)
+        person.until(lambda: person.status.startswith("The sound ends"))
+    try:
+        person.until(lambda: person.status.startswith("The server does not answer"))
+        assert person.one(".status").get_attribute("data-kind") == "error"
+    finally:
+        person.browser.quit()

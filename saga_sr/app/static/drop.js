@@ -1,10 +1,13 @@
-// The drop zone: a file is dropped, chosen or recorded, uploaded, and handed over as
-// trigger('upload', {path}). props.value says what is too large.
+// The drop zone: a file is dropped, chosen or recorded, sent to the server, and handed over as
+// trigger('upload', {token}); {} asks for the example. props.value says what is too large.
 const root = element.querySelector('.drop');
 const find = (name) => root.querySelector('.drop-' + name);
 const limit = props.value;
 
-find('hint').textContent = `mono or stereo, up to ${limit.duration}`;
+const { say } = saga;
+
+saga.fill(root);
+find('hint').textContent = say('drop_hint', { duration: limit.duration[saga.language] });
 
 function show(state, error = '') {
   root.dataset.state = state;
@@ -13,24 +16,29 @@ function show(state, error = '') {
 
 async function send(file) {
   if (root.dataset.state === 'busy') return;
-  if (file.size > limit.bytes) {
-    const size = (file.size / 1e6).toFixed(0), most = (limit.bytes / 1e6).toFixed(0);
-    return show('idle', `${file.name} has ${size} MB; the page takes up to ${most} MB.`);
-  }
-  find('name').textContent = file.name;
+  const { name } = file;
+  if (file.size > limit.bytes)
+    return show('idle', say('too_large', { name, megabytes: Math.floor(limit.bytes / 1e6) }));
+  find('name').textContent = name;
   show('busy');
   try {
-    const { path } = await upload(file);
-    show('idle');
-    trigger('upload', { path });
+    const query = new URLSearchParams({ name });
+    const answer = await fetch(`upload?${query}`, { method: 'POST', body: file });
+    const { token, error } = await answer.json();
+    show('idle', error);
+    if (token) trigger('upload', { token });
   } catch (error) {
-    show('idle', `${file.name} could not be uploaded (${error.message}).`);
+    show('idle', say('upload_failed', { name, reason: error.message }));
   }
 }
 
 // ------------------------------------------------------------------ drop or choose
 const picker = find('file');
 find('choose').addEventListener('click', () => picker.click());
+find('example').addEventListener('click', () => {
+  show('idle');
+  trigger('upload', {});
+});
 picker.addEventListener('change', () => {
   if (picker.files.length) send(picker.files[0]);
   picker.value = '';
@@ -65,7 +73,7 @@ async function record() {
   try {
     stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
   } catch (error) {
-    return show('idle', `There is no microphone to record from (${error.message}).`);
+    return show('idle', say('no_microphone', { reason: error.message }));
   }
   const context = new AudioContext();
   const url = URL.createObjectURL(new Blob([TAP], { type: 'text/javascript' }));
@@ -97,7 +105,7 @@ function end() {
 
 function finish() {
   const { blocks, frames, context } = end();
-  if (!frames) return show('idle', 'Nothing was recorded.');
+  if (!frames) return show('idle', say('nothing_recorded'));
   send(new File([wav(blocks, frames, context.sampleRate)], 'recording.wav'));
 }
 

@@ -1,6 +1,7 @@
 // The stage: two spectrograms on one time axis, a player that switches between them, the download.
 // props.value is empty or {name, facts, duration_s, nyquist_hz, cutoff_hz, channels, audio,
-// input: {picture, gain}, output?: {picture, gain}, download?: {url, name, megabytes}}.
+// scale: {top_db, range_db, colours}, input: {picture, gain}, output?: {picture, gain},
+// download?: {url, name, megabytes}}.
 //
 // `audio` holds input and output on channels of their own. A splitter sends them to two gains, of
 // which one is open: one file, hence one position, and a switch is a short cross-fade.
@@ -9,6 +10,8 @@ const find = (selector) => root.querySelector(selector);
 const all = (selector) => [...root.querySelectorAll(selector)];
 const audio = new Audio();
 const FADE_S = 0.012;
+const { say } = saga;
+saga.fill(root);
 let value = {}, heard = 'input', context = null, gains = null, source = null, splitter = null;
 
 // ------------------------------------------------------------------ what is shown
@@ -26,7 +29,6 @@ function show() {
   ticks(find('.seconds'), timeTicks(value.duration_s), 'left');
   all('.play, .switch [data-track=input]').forEach((button) => (button.disabled = false));
   find('.switch [data-track=output]').disabled = !value.output;
-  find('.match').textContent = value.output ? 'level-matched' : '';
   find('.time i').textContent = clock(value.duration_s, Math.round);
   showDownload();
   load(position, playing);
@@ -43,12 +45,24 @@ function showPlot(track) {
   if (value.cutoff_hz) {
     cutoff.style.bottom = `${(100 * value.cutoff_hz) / value.nyquist_hz}%`;
     cutoff.querySelector('span').textContent =
-      track === 'input' ? `sound ends at ${(value.cutoff_hz / 1000).toFixed(1)} kHz` : '';
+      track === 'input' ? say('ends_at', { khz: `${(value.cutoff_hz / 1000).toFixed(1)} kHz` }) : '';
   }
   plot.querySelector('.playhead').hidden = false;
   const khz = [0, 5, 10, 15, 20].filter((k) => k * 1000 < value.nyquist_hz);
   const marks = khz.map((k) => [(k * 1000) / value.nyquist_hz, k === 20 ? '20 kHz' : `${k}`]);
   ticks(plot.querySelector('.khz'), marks, 'bottom');
+  showScale(plot.querySelector('.scale'));
+}
+
+function showScale(scale) {
+  const { top_db, range_db, colours } = value.scale;
+  scale.hidden = false;
+  scale.querySelector('i').style.background = `linear-gradient(to top, ${colours.join()})`;
+  const first = Math.ceil((top_db - range_db) / 20) * 20;
+  const levels = [0, 1, 2, 3, 4, 5].map((i) => first + 20 * i).filter((db) => db <= top_db);
+  const marks = levels.map((db) => [1 - (top_db - db) / range_db, `${db}`.replace('-', '\u2212')]);
+  marks[marks.length - 1][1] += ' dB';
+  ticks(scale.querySelector('.db'), marks, 'bottom');
 }
 
 function showDownload() {
@@ -165,7 +179,7 @@ for (const canvas of all('.canvas')) {
 for (const kind of ['play', 'pause', 'ended', 'seeked'])
   audio.addEventListener(kind, () => {
     root.classList.toggle('playing', !audio.paused);
-    find('.play').setAttribute('aria-label', audio.paused ? 'Play' : 'Pause');
+    find('.play').setAttribute('aria-label', say(audio.paused ? 'play' : 'pause'));
     drawPosition();
   });
 
@@ -173,11 +187,23 @@ for (const kind of ['play', 'pause', 'ended', 'seeked'])
 find('.play').addEventListener('click', toggle);
 for (const button of all('.switch button'))
   button.addEventListener('click', () => hear(button.dataset.track));
+// A click leaves the focus on what was clicked, and its keys with it. Who uses the mouse gets the
+// page's keys back; who came there by the keyboard (a click without a count) keeps the focus.
+document.addEventListener('click', (event) => {
+  const clicked = event.target.closest('button, a, [type=checkbox], [type=file]');
+  if (event.detail && clicked) clicked.blur();
+});
+const TYPED = 'textarea, select, [contenteditable=true], [role=listbox], '
+  + 'input:not([type=range], [type=checkbox], [type=file])';
+const PRESSED = 'button, a, [type=checkbox], [type=file]'; // space is theirs while they have the focus
 document.addEventListener('keydown', (event) => {
-  if (event.target.closest('input, textarea, button, select, a') || event.ctrlKey || event.metaKey)
-    return;
-  if (event.key === ' ') toggle();
-  else if (event.key === 'x') hear(heard === 'input' ? 'output' : 'input');
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest(TYPED)) return;
+  if (event.key === ' ') {
+    if (event.target.closest(PRESSED)) return;
+    if (!event.repeat) toggle();
+  } else if (event.key === 'x') hear(heard === 'input' ? 'output' : 'input');
+  else if (event.key === '1') hear('input');
+  else if (event.key === '2') hear('output');
   else return;
   event.preventDefault();
 });

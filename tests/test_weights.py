@@ -1,5 +1,6 @@
 """Weights in and out: exports, Stable Audio Open's format, the VAE alone, hostile files."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,26 @@ def test_spoilt_export_is_one_clear_error(how: str, message: str, tmp_path: Path
     _spoil(tmp_path, how)
     with pytest.raises(UserError, match=message):
         SAGASRModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "raw", [tiny_demo(), tiny_vae(), text_and_rolloff(tiny_demo())], ids=["demo", "vae", "F2"]
+)
+def test_least_parameters_are_no_more_than_there_are(raw: dict[str, Any]) -> None:
+    model = built(raw)
+    held = sum(value.numel() for value in model.state_dict().values())
+    assert 0.2 * held < model.config.least_parameters <= held
+
+
+def test_a_config_that_asks_for_gigabytes_is_refused_before_they_are_taken(tmp_path: Path) -> None:
+    folder = built(tiny_demo()).save_pretrained(tmp_path)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["model"]["diffusion"]["config"] |= {
+        "embed_dim": 4096, "depth": 256, "num_heads": 64, "prepend_cond_dim": 4096,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UserError, match=r"config\.json: asks for .* \(2\d\d\.\d GB\)"):
+        SAGASRModel.from_pretrained(folder)
 
 
 def test_unreachable_hub_repository_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

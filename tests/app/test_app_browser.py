@@ -323,7 +323,8 @@ def test_a_chinese_browser_is_spoken_to_in_chinese(
                 person.until(lambda: person.status.startswith("notes.wav"))
             person.until(lambda step=step: person.state() in (step, "compared"))
             said = person.one("body").text + " ".join(
-                element.get_attribute("aria-label") or "" for element in person.all("[aria-label]")
+                element.get_attribute("aria-label") or ""
+                for element in person.all(":is(.drop, .stage) [aria-label]")
             )
             if step == "error":
                 assert "无法读取" in person.status

@@ -17,6 +17,7 @@ from saga_sr.support.randomness import numpy_generator
 DURATION_S = 8.0
 SAMPLE_RATE = 8000  # of the file, hence 4 kHz of band
 _RATE = 32_000  # of the synthesis
+_LEAD_S = 0.1  # of silence: a file that begins within a note begins with a click
 _BEAT_S = 0.25
 _CHORDS = ((45, 52, 57, 60, 64), (41, 48, 53, 57, 60), (43, 50, 55, 59, 62), (40, 47, 52, 56, 59))
 _PATTERN = (0, 2, 3, 4, 3, 2, 4, 3)  # which note of the chord, beat by beat
@@ -25,7 +26,7 @@ _PATTERN = (0, 2, 3, 4, 3, 2, 4, 3)  # which note of the chord, beat by beat
 def write_example(folder: Path) -> Path:
     """Write the recording into ``folder`` as 16 bit WAV."""
     mix = _strings() + 0.25 * _shaker()
-    mix *= 0.6 / np.abs(mix).max()
+    mix = np.pad(mix, (round(_LEAD_S * _RATE), 0))[: len(mix)] * 0.6 / np.abs(mix).max()
     source = ArraySource(torch.from_numpy(mix[None]).float(), _RATE)
     dull = Reader(resampled(source, SAMPLE_RATE)).take(round(DURATION_S * SAMPLE_RATE))
     path = folder / "example.wav"
@@ -56,7 +57,7 @@ def _pluck(frequency_hz: float, most: int, draw: int) -> np.ndarray:
         rounds.append(string)
         string = 0.998 * (0.5 * string + 0.5 * np.roll(string, 1))
     sound = np.concatenate(rounds)[:most]
-    fade = np.minimum(1, np.arange(len(sound), 0, -1) / (0.1 * _RATE))
+    fade = np.clip((np.arange(len(sound), 0, -1) / _RATE - _LEAD_S) / 0.1, 0, 1)
     return sound * fade
 
 

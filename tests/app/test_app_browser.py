@@ -322,10 +322,9 @@ def test_a_chinese_browser_is_spoken_to_in_chinese(
                 person.load(folder / "notes.wav")
                 person.until(lambda: person.status.startswith("notes.wav"))
             person.until(lambda step=step: person.state() in (step, "compared"))
-            said = person.one("body").text + " ".join(
-                element.get_attribute("aria-label") or ""
-                for element in person.all(":is(.drop, .stage) [aria-label]")
-            )
+            labelled = person.all(":is(.drop, .stage) [aria-label]")
+            labels = [element.get_attribute("aria-label") or "" for element in labelled]
+            said = " ".join([person.one("body").text, *labels])
             if step == "error":
                 assert "无法读取" in person.status
                 continue

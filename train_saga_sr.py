@@ -67,7 +67,8 @@ class SAGASRTrainer(TrainingModule):
         x_t = interpolate(hr_latent, start, t)
         velocity = self.model.velocity(x_t, t, cond, drop_lr, drop_text)
         unit = prior.error_unit(hr_latent)
-        return velocity_loss(velocity, hr_latent, start, unit, content).mean()
+        weight = content * prior.unknown()
+        return velocity_loss(velocity, hr_latent, start, unit, weight).mean()
 
     def encode_batch(self, batch: Batch) -> tuple[Tensor, Conditioning]:
         """HR latent [B, D, L] and the conditions, HR and LR encoded in one go."""
@@ -84,7 +85,8 @@ class SAGASRTrainer(TrainingModule):
         if self.config.stage.rolloff:
             pairs = [[item["rolloff_low"], item["rolloff_high"]] for item in metadata]
             rolloff_hz = torch.tensor(pairs, device=self.device)
-        return hr_latent, Conditioning(lr_latent, text, rolloff_hz)
+        passband_hz = self._from_metadata(metadata, "lr_passband_hz")
+        return hr_latent, Conditioning(lr_latent, text, rolloff_hz, passband_hz)
 
     def _content(self, metadata: list[dict[str, Any]]) -> Tensor:
         """Where the HR latents are targets (`saga_sr.pretransform.Pretransform.content`)."""
@@ -134,7 +136,7 @@ class SAGASRTrainer(TrainingModule):
         if not self.options.disable_val_lowfreq_replace:
             restored = self._low_frequency_replace(generated, lr, self._plan_cutoff_hz(metadata))
         if self.config.stage.rolloff:  # the common rule knows no true roll-off
-            default = condition(self.model, lr, cond.text)
+            default = condition(self.model, lr, cond.text, passband_hz=cond.passband_hz)
             generated = self._restore(default, clips)
         passband_hz = self._from_metadata(metadata, "lr_passband_hz")
         common = self._low_frequency_replace(generated, lr, passband_hz)

@@ -187,6 +187,13 @@ class DiTConfig(Section):
     norm_kwargs: dict[str, Any] = {}
 
 
+class PatchSection(Section):
+    """MDCT bins and frames of a token."""
+
+    bins: Width
+    frames: Width
+
+
 class DiffusionSection(Section):
     type: Literal["dit"]
     diffusion_objective: Literal["rectified_flow"]
@@ -200,6 +207,8 @@ class DiffusionSection(Section):
     Stable Audio Open's does."""
     null_lr_value: float = 0.0
     """Ours: every element of an absent LR latent (0 for the VAE; outside the data for MDCT)."""
+    patch: PatchSection | None = None
+    """Ours: tokens are patches of an MDCT latent (`weightfree.patches`); null: latent frames."""
     prior_width: Width | None = None
     """Ours: width of `prior.PriorPredictor`; null: the flow starts from noise of the size that
     `Pretransform.level` measures."""
@@ -436,6 +445,7 @@ def _broken_relations(values: _Values) -> list[str]:
     """Every relation between keys that does not hold, in words."""
     checks = (_latent_relations, _width_relations, _condition_relations, _autoencoder_relations)
     found = [problem for check in checks for problem in check(values)]
+    found += _patch_relations(values)
     return found + list(_mdct_relations(values)) + list(_dropout_relations(values))
 
 
@@ -463,13 +473,47 @@ def _latent_relations(values: _Values) -> Iterator[str]:
             f"sample_size is {size}, no multiple of the pretransform's downsampling ratio {ratio}; "
             f"the nearest are {size // ratio * ratio} and {(size // ratio + 1) * ratio}"
         )
-    for path in ("model.io_channels", f"{_DIT}.io_channels", f"{_DIT}.input_concat_dim"):
+    patched = values.get(f"{_DIFFUSION}.patch", dict) is not None
+    paths = ["model.io_channels", f"{_DIT}.io_channels", f"{_DIT}.input_concat_dim"]
+    for path in paths[:1] if patched else paths:
         found = values.get(path)
         if found and latent_dim and found != latent_dim:
             yield f"{path} is {found}, but the pretransform's latents have {latent_dim} channels"
     audio_channels = values.get("audio_channels")
     if audio_channels and channels and audio_channels != channels:
         yield f"audio_channels is {audio_channels}, but the pretransform has {channels}"
+
+
+def _patch_relations(values: _Values) -> Iterator[str]:
+    path = f"{_DIFFUSION}.patch"
+    if values.get(path, dict) is None:
+        return
+    if values.get(f"{_PRETRANSFORM}.type", str) != "mdct":
+        yield f"{path} needs an MDCT as pretransform"
+        return
+    if values.get(f"{_PRETRANSFORM}.config.level_floor", float) is None:
+        yield f"{path} needs {_PRETRANSFORM}.config.level_floor"
+    if values.get(f"{_DIFFUSION}.prior_width"):
+        yield f"{path} and {_DIFFUSION}.prior_width: one of them must be null"
+    if values.get(f"{_DIT}.global_cond_type", str) != "adaLN":
+        yield f"{path} needs {_DIT}.global_cond_type adaLN: a prepended token has no place among them"
+    _, hop, channels = _latent_shape(values)
+    bins, frames, size = (values.get(n) for n in (f"{path}.bins", f"{path}.frames", "sample_size"))
+    if hop and bins and hop % bins:
+        yield f"{path}.bins is {bins}, but must divide {_PRETRANSFORM}.config.hop, {hop}"
+    if hop and frames and size and size % (hop * frames):
+        yield f"sample_size is {size}, no multiple of hop x {path}.frames, {hop * frames}"
+    embed, heads = values.get(f"{_DIT}.embed_dim"), values.get(f"{_DIT}.num_heads")
+    if embed and heads and embed // heads % 4:
+        yield f"{_DIT}: heads of {embed // heads} dimensions; {path} needs a multiple of 4"
+    if not (channels and bins and frames):
+        return
+    token_dim = channels * bins * frames
+    expected = {"io_channels": token_dim, "input_concat_dim": 2 * token_dim + channels * frames + 1}
+    for name, number in expected.items():
+        found = values.get(f"{_DIT}.{name}")
+        if found and found != number:
+            yield f"{_DIT}.{name} is {found}, but {path} makes it {number}"
 
 
 def _width_relations(values: _Values) -> Iterator[str]:

@@ -31,7 +31,9 @@ from saga_sr.sampler import Branch
 from saga_sr.support.precision import full_precision
 from saga_sr.support.stable_audio import quiet_import
 from saga_sr.weightfree.mdct import MDCTPretransform
+from saga_sr.weightfree.patches import PatchGrid, give_positions
 from saga_sr.weightfree.prior import Prior, PriorPredictor, amplitude_rolloff
+from saga_sr.weightfree.told import listen
 from saga_sr.weights import load_folder, save_folder
 
 with quiet_import():
@@ -59,12 +61,14 @@ class Conditioning:
         lr_latent: [B, D, L], encoded low-resolution audio.
         text: [B, N, T5 width], zero rows for padding; all zero where an item has no text.
         rolloff_hz: [B, 2], f_l and f_h in Hz.
+        passband_hz: [B], up to where the LR audio is the truth; a model of patches needs it.
         prior: what follows from the others, put here so that it is computed once.
     """
 
     lr_latent: Tensor
     text: Tensor | None = None
     rolloff_hz: Tensor | None = None
+    passband_hz: Tensor | None = None
     prior: Prior | None = None
 
     def __len__(self) -> int:
@@ -130,6 +134,10 @@ class SAGASRModel(nn.Module):
             embedding_dim_global=diffusion.config.embed_dim,
             dropout_rate=0.1,
         )
+        self.patches = _patch_grid(config)
+        if self.patches is not None:
+            head_dim = diffusion.config.embed_dim // diffusion.config.num_heads
+            give_positions(self.dit.transformer, self.patches.rows, head_dim)
         self.prior_predictor, self.prior_embed = None, None
         if diffusion.prior_width is not None:
             mdct: Any = config.model.pretransform.config
@@ -182,12 +190,13 @@ class SAGASRModel(nn.Module):
         if drop_lr is not None:
             null = self.config.model.diffusion.null_lr_value
             lr_latent = lr_latent.masked_fill(drop_lr[:, None, None], null)
-            heard = None if heard is None else heard.masked_fill(drop_lr[:, None, None], 0.0)
+            absent = 0.0 if self.patches is None else null
+            heard = None if heard is None else heard.masked_fill(drop_lr[:, None, None], absent)
         if drop_text is not None and text is not None:
             text = text.masked_fill(drop_text[:, None, None], 0.0)
         rolloff_cross, rolloff_global = self._rolloff(cond.rolloff_hz)
         context = self._context(text, rolloff_cross, len(cond))
-        x_t = (x_t - prior.mean) / prior.std
+        x_t = prior.normalised(x_t)
         std = self.config.model.diffusion.preconditioning_std
         if std is None:
             return prior.std * self._dit_forward(x_t, t, lr_latent, heard, context, rolloff_global)
@@ -197,7 +206,7 @@ class SAGASRModel(nn.Module):
 
     def _limited(self, value: Tensor) -> Tensor:
         """Measured against a prediction that errs, a value may be far out of scale."""
-        if self.prior_predictor is None:
+        if self.prior_predictor is None and self.patches is None:
             return value
         return INPUT_LIMIT * (value / INPUT_LIMIT).tanh()
 
@@ -233,12 +242,24 @@ class SAGASRModel(nn.Module):
     def _prior(
         self, cond: Conditioning, predict: Callable[..., tuple[Tensor, Tensor]] | None
     ) -> Prior:
+        if self.patches is not None:
+            return self._told(cond, self.patches)
         measured = self.pretransform.level(cond.lr_latent)
         if predict is None or self.prior_predictor is None:
             return Prior(torch.zeros_like(measured), measured, measured)
         unit = self._rolloff_unit(cond.rolloff_hz)
         prediction = predict(cond.lr_latent, measured, unit)
         return self.prior_predictor.prior(cond.lr_latent, measured, *prediction)
+
+    def _told(self, cond: Conditioning, patches: PatchGrid) -> Prior:
+        if cond.passband_hz is None:
+            raise ValueError("the config has patches: passband_hz is needed")
+        mdct: Any = self.config.model.pretransform.config
+        told = listen(
+            patches, cond.lr_latent, cond.passband_hz, self.config.sample_rate, mdct.level_floor
+        )
+        mean = cond.lr_latent * told.told
+        return Prior(mean, told.scale * (1 - told.told), told.scale, told=told)
 
     def guided_velocity(
         self,
@@ -346,19 +367,24 @@ class SAGASRModel(nn.Module):
             tokens.insert(0, self._build_rolloff_prepend(rolloff_global, timestep))
 
         modulated = self.config.model.diffusion.config.global_cond_type == "adaLN"
-        hidden = torch.cat([self._limited(x_t), lr_latent], dim=1)
+        if self.patches is None:
+            hidden = torch.cat([self._limited(x_t), lr_latent], dim=1)
+        else:
+            assert heard is not None
+            hidden = torch.cat([self.patches.to_tokens(self._limited(x_t)), heard], dim=2).mT
         if self.prior_embed is not None:
             hidden = hidden + self.prior_embed(heard)
         hidden = dit.preprocess_conv(hidden) + hidden
         hidden = dit.transformer(
-            hidden.mT,  # [B, L, 2 D]
+            hidden.mT,  # [B, L, 2 D], or [B, N, P + F]
             prepend_embeds=None if modulated else torch.cat(tokens, dim=1),
             global_cond=torch.cat(tokens, dim=1).sum(dim=1) if modulated else None,
             context=None if context is None else dit.to_cond_embed(context),
             use_checkpointing=self.activation_checkpointing and self.training,
         )
         hidden = hidden[:, 0 if modulated else len(tokens) :].mT  # [B, D, L]
-        return dit.postprocess_conv(hidden) + hidden
+        answer = dit.postprocess_conv(hidden) + hidden
+        return answer if self.patches is None else self.patches.from_tokens(answer.mT)
 
     # --- parameters -----------------------------------------------------------------------------
 
@@ -429,6 +455,14 @@ def _create_conditioners(config: ModelConfig) -> nn.ModuleDict:
                 nn.Identity() if same else nn.Linear(entry.config.dim, cond_dim)
             )
     return conditioners
+
+
+def _patch_grid(config: ModelConfig) -> PatchGrid | None:
+    patch = config.model.diffusion.patch
+    if patch is None:
+        return None
+    num_bins = config.latent_dim // config.audio_channels
+    return PatchGrid(config.audio_channels, num_bins, patch.bins, patch.frames)
 
 
 def _part(name: str) -> str:

@@ -39,6 +39,7 @@ def condition(
     lr_audio: Tensor,
     text: Tensor | None = None,
     target_rolloff_hz: Tensor | None = None,
+    passband_hz: Tensor | None = None,
 ) -> Conditioning:
     """What the model is conditioned on at inference.
 
@@ -47,6 +48,7 @@ def condition(
         lr_audio: [B, C, T], T = one segment.
         text: [B, N, T5 width]; None is no text.
         target_rolloff_hz: [B], f_h; None is the model's default.
+        passband_hz: [B], up to where the audio is the truth; a model of patches needs it.
     """
     config = model.config
     if not config.stage.text:
@@ -55,7 +57,7 @@ def condition(
         settings = config.text
         assert settings is not None  # a stage with text has its encoder's settings
         text = lr_audio.new_zeros(lr_audio.shape[0], settings.max_length, settings.dim)
-    cond = Conditioning(model.encode(lr_audio), text)
+    cond = Conditioning(model.encode(lr_audio), text, passband_hz=passband_hz)
     if not config.stage.rolloff:
         return replace(cond, prior=model.prior(cond))
     low_hz = spectral_rolloff(lr_audio, config.sample_rate)
@@ -105,6 +107,7 @@ def restore(
     sampling: SamplingSection,
     text: Tensor | None = None,
     target_rolloff_hz: Tensor | None = None,
+    passband_hz: Tensor | None = None,
 ) -> Tensor:
     """Super-resolve segments, without the crossover (see `saga_sr.lowfreq` for that last step).
 
@@ -115,9 +118,10 @@ def restore(
         sampling: solver, steps and guidance scales.
         text: [B, N, T5 width] or None.
         target_rolloff_hz: [B] or None for the model's default.
+        passband_hz: [B], see `condition`.
 
     Returns:
         [B, C, T] as the model generates it, its own low band included.
     """
-    cond = condition(model, lr_audio, text, target_rolloff_hz)
+    cond = condition(model, lr_audio, text, target_rolloff_hz, passband_hz)
     return model.decode(generate(model, cond, noise.to(lr_audio.device), sampling))

@@ -49,7 +49,9 @@ def flow_losses(
         start = prior.start(noise)
         velocity = model.velocity(interpolate(hr_latent, start, t), t, cond)
         unit = prior.error_unit(hr_latent)
-        losses[f"loss_t{time:g}"] = velocity_loss(velocity, hr_latent, start, unit, content)
+        losses[f"loss_t{time:g}"] = velocity_loss(
+            velocity, hr_latent, start, unit, content * prior.unknown()
+        )
     return {"loss": torch.stack(list(losses.values())).mean(dim=0), **losses}
 
 

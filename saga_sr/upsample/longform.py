@@ -180,6 +180,7 @@ def _window_conditions(
     target_hz = None
     if settings.target_rolloff_hz is not None:
         target_hz = torch.full((layout.jobs,), settings.target_rolloff_hz, device=device)
+    passband_hz = torch.full((layout.jobs,), settings.cutoff_hz, device=device)
     for _ in range(grid.count):
         audio = reader.peek(config.sample_size).to(device)  # [J, M, up to a segment]
         reader.skip(grid.hop * config.downsampling_ratio)
@@ -190,7 +191,7 @@ def _window_conditions(
         text = None
         if settings.text is not None:
             text = settings.text(layout.join(audio)).to(device).expand(layout.jobs, -1, -1)
-        yield condition(model, audio, text, target_hz)
+        yield condition(model, audio, text, target_hz, passband_hz)
 
 
 def _window_velocity(

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saga_sr.precision import full_precision
+from saga_sr.support.precision import full_precision
 
 ROTARY_BASE = 100.0  # the slowest turn takes about 600 rows or columns
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from saga_sr.stable_audio import quiet_import
+from saga_sr.support.stable_audio import quiet_import
 from saga_sr.weightfree.patches import PatchGrid, PatchRotary, give_positions
 
 with quiet_import():

@@ -496,7 +496,7 @@ def _patch_relations(values: _Values) -> Iterator[str]:
     if values.get(f"{_DIFFUSION}.prior_width"):
         yield f"{path} and {_DIFFUSION}.prior_width: one of them must be null"
     if values.get(f"{_DIT}.global_cond_type", str) != "adaLN":
-        yield f"{path} needs {_DIT}.global_cond_type adaLN: a prepended token has no place among them"
+        yield f"{path} needs {_DIT}.global_cond_type adaLN: a prepended token is no patch"
     _, hop, channels = _latent_shape(values)
     bins, frames, size = (values.get(n) for n in (f"{path}.bins", f"{path}.frames", "sample_size"))
     if hop and bins and hop % bins:

@@ -49,6 +49,17 @@ def tiny_demo(**values: Any) -> dict[str, Any]:
     return changed(raw, **values)
 
 
+def tiny_patches(**values: Any) -> dict[str, Any]:
+    """`tiny_demo` with tokens of 8 bins x 4 frames and no prior."""
+    raw = tiny_demo(
+        model__diffusion__patch={"bins": 8, "frames": 4},
+        model__diffusion__prior_width=None,
+        sampling__target_rolloff=0.8,
+    )
+    raw["model"]["diffusion"]["config"] |= {"io_channels": 32, "input_concat_dim": 69}
+    return changed(raw, **values)
+
+
 def tiny_vae(**values: Any) -> dict[str, Any]:
     """The small config with a thin VAE of ratio 32, prepended conditions and short segments."""
     raw = changed(shipped("saga_model_config_small.json"), sample_size=4096)

@@ -56,7 +56,7 @@ def listen(
     scale, both relative to the whole window's level, since the scale alone would hide how loudness
     changes in time; and how much of it lies in the passband.
     """
-    batch, _, length = lr_latent.shape
+    length = lr_latent.shape[-1]
     bands = lr_latent.unflatten(1, (grid.channels, grid.num_bins))
     bin_hz = sample_rate / 2 / grid.num_bins
     centre_hz = (torch.arange(grid.num_bins, device=lr_latent.device) + 0.5) * bin_hz

@@ -1,0 +1,120 @@
+"""What the LR latent tells is kept; the rest is generated from noise of the input's own size."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from saga_sr.config import parse_model_config
+from saga_sr.lowpass import apply_lowpass, field_lowpass
+from saga_sr.model import Conditioning, SAGASRModel
+from saga_sr.restore import condition, generate
+from saga_sr.support.errors import UserError
+from tests.tiny_models import built, tiny_patches
+
+RATE = 44100
+PASSBAND_HZ = torch.tensor([4000.0, 9000.0])
+TOLD_ROWS = (1, 3)  # of 8, each 2756 Hz high
+
+
+def _audio(seconds_of_segments: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(2, 1, 4096 * seconds_of_segments, generator=generator) / 8
+    return apply_lowpass(noise, RATE, [field_lowpass(float(hz)) for hz in PASSBAND_HZ])
+
+
+def _heard(model: SAGASRModel, audio: Tensor) -> Conditioning:
+    return condition(model, audio, passband_hz=PASSBAND_HZ)
+
+
+def test_told_patches_stay_the_lr_latent_and_the_rest_is_generated() -> None:
+    model, audio = built(tiny_patches()), _audio()
+    cond = _heard(model, audio)
+    noise = torch.randn(2, 64, 64)
+    with torch.no_grad():
+        latent = generate(model, cond, noise, model.config.sampling)
+    lr_latent = model.encode(audio)
+    for item, rows in enumerate(TOLD_ROWS):
+        same = (latent[item] == lr_latent[item]).all(dim=1)
+        assert same.nonzero().flatten().tolist() == list(range(8 * rows))
+
+
+def test_noise_and_data_have_the_size_of_the_octave_below_the_passbands_end() -> None:
+    model, audio = built(tiny_patches()), _audio()
+    prior = model.prior(_heard(model, audio))
+    above = prior.unknown() * torch.ones(2, 64, 64)
+    start = prior.start(torch.ones(2, 64, 64))
+    lr_latent = model.encode(audio)
+    for item, hz in enumerate(PASSBAND_HZ.tolist()):
+        centre_hz = (torch.arange(64) + 0.5) * RATE / 128
+        octave = lr_latent[item, (centre_hz >= hz / 2) & (centre_hz < hz)]
+        expected = octave.square().mean().sqrt()
+        assert float(start[item][above[item] == 1].mean()) == pytest.approx(
+            float(expected), rel=0.1
+        )
+
+
+def test_the_answer_scales_with_the_input() -> None:
+    model, audio = built(tiny_patches(model__pretransform__config__level_floor=1e-6)), _audio()
+    noise = torch.randn(2, 64, 64)
+    with torch.no_grad():
+        latents = [
+            generate(model, _heard(model, gain * audio), noise, model.config.sampling)
+            for gain in (1.0, 0.01)
+        ]
+    companded = 0.01**model.config.model.pretransform.config.power
+    error = (latents[1] / companded - latents[0]).norm() / latents[0].norm()
+    assert error < 0.01
+
+
+def test_windows_of_any_length_have_the_same_places() -> None:
+    """A window of repeated sound is answered, in its middle, as a longer one is: the network is
+    given no length."""
+    model = built(tiny_patches())
+    lr_latent = torch.ones(1, 64, 32)
+    x_t, t, hz = torch.ones(1, 64, 32), torch.full((1,), 0.5), PASSBAND_HZ[:1]
+    with torch.no_grad():
+        short = model.velocity(x_t, t, Conditioning(lr_latent, passband_hz=hz))
+        long = model.velocity(
+            x_t.repeat(1, 1, 3), t, Conditioning(lr_latent.repeat(1, 1, 3), passband_hz=hz)
+        )
+    assert long.shape == (1, 64, 96)
+    assert torch.isfinite(long).all() and short.shape == (1, 64, 32)
+
+
+def test_without_the_lr_latent_nothing_of_it_is_heard() -> None:
+    model, audio = built(tiny_patches()), _audio()
+    cond = _heard(model, audio)
+    assert cond.prior is not None and cond.prior.told is not None
+    other = replace(cond.prior.told, heard=torch.randn_like(cond.prior.told.heard))
+    changed = replace(cond, prior=replace(cond.prior, told=other))
+    x_t, t = torch.randn(2, 64, 64), torch.rand(2)
+    drop = torch.tensor([True, False])
+    with torch.no_grad():
+        first, second = (model.velocity(x_t, t, c, drop_lr=drop) for c in (cond, changed))
+    assert torch.equal(first[0], second[0])
+    assert not torch.allclose(first[1], second[1], atol=1e-3)
+
+
+def test_the_passband_is_needed() -> None:
+    model = built(tiny_patches())
+    with pytest.raises(ValueError, match="passband_hz is needed"):
+        model.prior(Conditioning(torch.zeros(1, 64, 64)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model__diffusion__patch": {"bins": 7, "frames": 4}}, "patch.bins is 7, but must divide"),
+        ({"model__diffusion__patch": {"bins": 8, "frames": 3}}, "no multiple of hop x"),
+        ({"model__diffusion__config__io_channels": 64}, "patch makes it 32"),
+        ({"model__diffusion__config__input_concat_dim": 64}, "patch makes it 69"),
+        ({"model__diffusion__prior_width": 8, "sampling__target_rolloff": None}, "must be null"),
+        ({"model__diffusion__config__global_cond_type": "prepend"}, "a prepended token is no"),
+        ({"model__pretransform__config__level_floor": None}, "level_floor"),
+    ],
+)
+def test_configs_that_do_not_fit_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_model_config(tiny_patches(**change))

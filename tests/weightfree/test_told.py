@@ -68,25 +68,23 @@ def test_the_answer_scales_with_the_input() -> None:
     assert error < 0.01
 
 
-def test_windows_of_any_length_have_the_same_places() -> None:
-    """A window of repeated sound is answered, in its middle, as a longer one is: the network is
-    given no length."""
+@pytest.mark.parametrize("frames", [4, 32, 96])
+def test_a_window_may_have_any_length(frames: int) -> None:
     model = built(tiny_patches())
-    lr_latent = torch.ones(1, 64, 32)
-    x_t, t, hz = torch.ones(1, 64, 32), torch.full((1,), 0.5), PASSBAND_HZ[:1]
+    cond = Conditioning(torch.randn(2, 64, frames), passband_hz=PASSBAND_HZ)
     with torch.no_grad():
-        short = model.velocity(x_t, t, Conditioning(lr_latent, passband_hz=hz))
-        long = model.velocity(
-            x_t.repeat(1, 1, 3), t, Conditioning(lr_latent.repeat(1, 1, 3), passband_hz=hz)
-        )
-    assert long.shape == (1, 64, 96)
-    assert torch.isfinite(long).all() and short.shape == (1, 64, 32)
+        velocity = model.velocity(torch.randn(2, 64, frames), torch.rand(2), cond)
+    assert velocity.shape == (2, 64, frames)
+    for item, rows in enumerate(TOLD_ROWS):
+        assert not velocity[item, : 8 * rows].any()
+        assert velocity[item, 8 * rows :].abs().min() > 0
 
 
 def test_without_the_lr_latent_nothing_of_it_is_heard() -> None:
     model, audio = built(tiny_patches()), _audio()
     cond = _heard(model, audio)
-    assert cond.prior is not None and cond.prior.told is not None
+    assert cond.prior is not None
+    assert cond.prior.told is not None
     other = replace(cond.prior.told, heard=torch.randn_like(cond.prior.told.heard))
     changed = replace(cond, prior=replace(cond.prior, told=other))
     x_t, t = torch.randn(2, 64, 64), torch.rand(2)

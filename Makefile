@@ -41,14 +41,14 @@ $(VENV)/.app: $(INSTALLED) requirements-app.txt
 # All that a CPU does in about ten minutes; docs/benchmarks.md says what the figures mean.
 benchmarks: export OMP_NUM_THREADS := 1
 benchmarks: install
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/data_loading.py
-	$(BIN)/python benchmarks/training_step.py --batch_size 2 --repeats 1
-	$(BIN)/python benchmarks/training_step.py --batch_size 2 --repeats 1 --bf16
-	$(BIN)/python benchmarks/sampling.py --repeats 5
-	$(BIN)/python benchmarks/latent_set.py
-	$(BIN)/python benchmarks/text_path.py
-	$(BIN)/python benchmarks/metric_pitfalls.py
+	$(BIN)/python benchmarks/speed/startup.py
+	$(BIN)/python benchmarks/speed/data_loading.py
+	$(BIN)/python benchmarks/speed/training_step.py --batch_size 2 --repeats 1
+	$(BIN)/python benchmarks/speed/training_step.py --batch_size 2 --repeats 1 --bf16
+	$(BIN)/python benchmarks/speed/sampling.py --repeats 5
+	$(BIN)/python benchmarks/speed/latent_set.py
+	$(BIN)/python benchmarks/speed/text_path.py
+	$(BIN)/python benchmarks/quality/metric_pitfalls.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -3,8 +3,9 @@
     python scripts/ship_model.py runs/demo --output models/saga-sr-demo \
         --target_rolloff expected --num_steps 8 --emulate_linear_steps 8 --solver ab2
 
-The sampling values are what `saga_sr.evaluate --sweep` and `benchmarks/solvers.py` found best; they
-become the model's own defaults. The averaged weights of the run's export are rounded to float16.
+The sampling values are what `saga_sr.evaluate --sweep` and `benchmarks/quality/solvers.py` found
+best; they become the model's own defaults. The averaged weights of the run's export are rounded to
+float16.
 """
 
 import argparse

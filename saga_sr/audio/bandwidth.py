@@ -7,7 +7,7 @@ Nyquist; a crossover up there would keep the dullness. `band_end_hz` also looks 
 level that falls by more than recordings themselves do, and never comes back.
 
 The fade's thresholds are those which few full-band clips of music, speech and effects reach
-(``benchmarks/bandwidth.py`` measures them, and how well filters are found).
+(``benchmarks/quality/bandwidth.py`` measures them, and how well filters are found).
 """
 
 from dataclasses import dataclass

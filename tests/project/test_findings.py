@@ -1,4 +1,4 @@
-"""Inputs that once ended in a traceback; `benchmarks/fuzz.py` found them.
+"""Inputs that once ended in a traceback; `benchmarks/reliability/fuzz.py` found them.
 
 Each file is read by the fuzz program's own reader of its kind, which raises what it finds wrong.
 """

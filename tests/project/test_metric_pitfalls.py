@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location(
-        "metric_pitfalls", ROOT / "benchmarks/metric_pitfalls.py"
+        "metric_pitfalls", ROOT / "benchmarks/quality/metric_pitfalls.py"
     )
     assert spec is not None
     assert spec.loader is not None

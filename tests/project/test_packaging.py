@@ -49,16 +49,34 @@ def command_lines() -> list[Path]:
 
 
 def test_scripts_find_the_package_from_any_folder() -> None:
-    """`python benchmarks/x.py` puts its own folder on the path, not the repository's."""
-    scripts = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "scripts").glob("*.py")]
+    """`python benchmarks/speed/x.py` puts its own folder on the path, not the repository's."""
+    scripts = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
     lost = []
     for path in scripts:
         source = path.read_text(encoding="utf-8")
         is_program = "__name__ ==" in source
-        if is_program and "from saga_sr" in source and "sys.path" not in source:
+        own = "from saga_sr" in source or "from benchmarks" in source
+        if is_program and own and "sys.path" not in source:
             lost.append(path.name)
     assert len(scripts) > 20
     assert lost == []
+
+
+def test_every_benchmark_is_on_the_page_that_surveys_them():
+    page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    rooms = re.split(r"^## (\w+)/", page, flags=re.MULTILINE)[1:]
+    listed = {
+        f"{room}/{name}"
+        for room, text in zip(rooms[::2], rooms[1::2], strict=True)
+        for name in re.findall(r"^\| `(\w+\.py)`", text, flags=re.MULTILINE)
+    }
+    benchmarks = ROOT / "benchmarks"
+    programs = {
+        str(path.relative_to(benchmarks))
+        for path in benchmarks.rglob("*.py")
+        if "__name__ ==" in path.read_text(encoding="utf-8")
+    }
+    assert listed == programs
 
 
 @cache
@@ -221,7 +239,7 @@ def imported_packages(path: Path) -> set[str]:
 
 def test_every_import_is_in_the_requirements():
     python_files = tracked("*.py")
-    own = {path.stem for path in python_files} | {"saga_sr"}
+    own = {path.stem for path in python_files} | {"saga_sr", "benchmarks"}
     listed = {canonical(line.split("==")[0]) for f in PINS[:-1] for line in requirement_lines(f)}
     imported = set().union(*(imported_packages(path) for path in python_files))
     foreign = imported - own - set(sys.stdlib_module_names) - EXTRAS

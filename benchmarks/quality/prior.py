@@ -1,6 +1,6 @@
 """What the prior alone promises: noise at the expected levels, without the DiT.
 
-    python benchmarks/prior.py --model MODEL --audio_dir VAL/music VAL/speech VAL/effects
+    python benchmarks/quality/prior.py --model MODEL --audio_dir VAL/music VAL/speech VAL/effects
 
 The first seconds of every file are cut into segments, low-passed (Chebyshev-1, order 8) and given
 to the prior without a target roll-off. Printed are, for each folder and cutoff: LSD and band error
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from saga_sr.audio.bandwidth import spectrum_end_hz
 from saga_sr.audio.index import AudioIndex

@@ -1,7 +1,7 @@
 """Sampling: all branches of eq. (4) in one batch against one call per branch; real-time factors.
 
-    OMP_NUM_THREADS=1 python benchmarks/sampling.py
-    python benchmarks/sampling.py --model_config saga_model_config.json --device cuda --bf16
+    OMP_NUM_THREADS=1 python benchmarks/speed/sampling.py
+    python benchmarks/speed/sampling.py --model_config saga_model_config.json --device cuda --bf16
 
 The baseline calls the DiT once per branch, as the formula is written: two in F0, three in F1. Both
 ways take turns. Weights are random: time does not depend on them. On a CPU the time is processor
@@ -12,9 +12,7 @@ included (its time is measured once and does not grow with the steps).
 """
 
 import argparse
-import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -22,10 +20,11 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 # ruff: noqa: E402
+from benchmarks.shared import medians_s
 from saga_sr.config import ModelConfig, load_model_config
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.sampler import guidance_terms
@@ -33,22 +32,6 @@ from saga_sr.weights import fold_weight_norm
 
 STAGES = {"F0": False, "F1": True}
 Way = Callable[[], object]
-
-
-def medians_s(ways: list[Way], repeats: int, device: torch.device) -> list[float]:
-    """Median seconds of each way, taken in turns after one round to warm up."""
-    on_gpu = device.type == "cuda"
-    now = time.perf_counter if on_gpu else time.process_time
-    seconds: list[list[float]] = [[] for _ in ways]
-    for repeat in range(repeats + 1):
-        for way, kept in zip(ways, seconds, strict=True):
-            began = now()
-            way()
-            if on_gpu:
-                torch.cuda.synchronize()
-            if repeat:
-                kept.append(now() - began)
-    return [statistics.median(one) for one in seconds]
 
 
 def build_model(config: ModelConfig, options: argparse.Namespace) -> SAGASRModel:
@@ -86,10 +69,10 @@ def report(config: ModelConfig, options: argparse.Namespace) -> None:
     for batch in options.batch_sizes:
         latent = torch.randn(batch, config.latent_dim, config.latent_length, device=device)
         with torch.autocast(options.device, torch.bfloat16, enabled=options.bf16):
-            (decoding,) = medians_s([partial(model.decode, latent)], 1, device)
+            (decoding,) = medians_s([partial(model.decode, latent)], 1, options.device)
             for stage, has_text in STAGES.items():
                 ways = evaluation_ways(model, config, batch, has_text, device)
-                apart, together = medians_s(ways, options.repeats, device)
+                apart, together = medians_s(ways, options.repeats, options.device)
                 factors = [
                     batch * config.duration_s / (n * together + decoding) for n in options.num_steps
                 ]

@@ -1,7 +1,7 @@
 """Several processes against one: the same samples, the same losses, the same weights.
 
-    python benchmarks/ddp_check.py                   # DDP, FSDP, all stages, other world sizes
-    python benchmarks/ddp_check.py --only launchers  # torchrun, 2 x 2 as two nodes, as SLURM starts
+    python benchmarks/reliability/ddp_check.py                   # DDP, FSDP, all stages
+    python benchmarks/reliability/ddp_check.py --only launchers  # torchrun, 2 x 2, as SLURM starts
 
 All runs take the same global batch of the same tiny model on the CPU (gloo). Compared with one
 process are every logged number (loss, gradient norm, validation), the trained weights and the
@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 # Two processes of two threads on two cores wait for each other's threads: 15 times as long.

@@ -1,7 +1,7 @@
 """Paired latents: how long a set of any size takes to open, what a draw costs, bytes per hour.
 
-    python benchmarks/latent_set.py                                     # a thousand and a million
-    python benchmarks/latent_set.py --segments --audio_dir corpus/val   # a real set's size on disk
+    python benchmarks/speed/latent_set.py                                # a thousand and a million
+    python benchmarks/speed/latent_set.py --segments --audio_dir VAL     # a real set's size on disk
 
 The synthetic sets have the shapes of the model config, four low-passes a segment and 256 segments a
 shard, as `saga_sr.pre_encode` writes them. Their latents are holes in sparse files, so that a set
@@ -24,7 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
@@ -204,7 +204,7 @@ def report_size(audio_dir: Path, config_file: Path, variants: int) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    full = Path(__file__).parent.parent / "saga_model_config.json"
+    full = Path(__file__).resolve().parents[2] / "saga_model_config.json"
     parser.add_argument("--model_config", type=Path, default=full)
     parser.add_argument("--segments", type=int, nargs="*", default=[1000, 1_000_000])
     parser.add_argument("--audio_dir", type=Path, help="encode this and weigh the result")

@@ -1,7 +1,7 @@
 """Start-up: `--help` of every command, and the first training step of the demo config.
 
-    python benchmarks/startup.py                           # makes its own audio
-    python benchmarks/startup.py --train_dir corpus/train
+    python benchmarks/speed/startup.py                           # makes its own audio
+    python benchmarks/speed/startup.py --train_dir corpus/train
 
 The baseline of `--help` is `import torch`, which it must not do. The first step is timed from the
 start of the process to the first loss on the progress bar, on a warm file cache: each command runs
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     ["train_saga_sr.py"],
     ["-m", "saga_sr.upsample"],

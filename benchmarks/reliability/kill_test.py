@@ -1,6 +1,6 @@
 """Kill a training run with SIGKILL again and again, and compare it to the run that was left alone.
 
-    python benchmarks/kill_test.py --kills 36 --fresh 4 --pre_encode_kills 12
+    python benchmarks/reliability/kill_test.py --kills 36 --fresh 4 --pre_encode_kills 12
 
 A tiny model of the demo family trains on generated noise with ``--checkpoint last``, now with
 worker processes and now without. Each restart is killed in a phase of its turn (index scan, set-up,
@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import forks

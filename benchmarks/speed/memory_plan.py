@@ -1,7 +1,7 @@
 """What training needs of a GPU's memory, counted without one.
 
-    python benchmarks/memory_plan.py                                    # the full model, F2
-    python benchmarks/memory_plan.py --model_config saga_model_config_small.json --batch_size 8
+    python benchmarks/speed/memory_plan.py                  # the full model, F2
+    python benchmarks/speed/memory_plan.py --model_config JSON --batch_size 8
 
 Weights, gradients, the optimiser's moments and averages are counted from the parameters' shapes;
 activations by torch's memory tracker over one real forward and backward pass of fake tensors, which
@@ -16,7 +16,7 @@ import sys
 import warnings
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import torch

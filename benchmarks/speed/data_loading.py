@@ -1,7 +1,7 @@
 """How fast training clips are made on one core, against the straightforward way.
 
-    python benchmarks/data_loading.py                     # 3 min stereo WAV, FLAC, OGG, MP3
-    python benchmarks/data_loading.py --formats OGG FLAC --clips 40
+    python benchmarks/speed/data_loading.py                     # 3 min stereo WAV, FLAC, OGG, MP3
+    python benchmarks/speed/data_loading.py --formats OGG FLAC --clips 40
 
 Both ways make the same item from the same files: a stereo crop of 262,144 samples (5.94 s), its
 roll-off, its low-passed copy. The baseline decodes the whole file, crops, takes the roll-off by
@@ -22,17 +22,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.shared import one_thread
+
 if __name__ == "__main__":
-    for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[_name] = "1"  # before numpy and torch: clips per second and core
+    one_thread()
 
 import librosa
 import numpy as np
 import soundfile
 import torch
 from scipy import signal
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.audio.index import AudioIndex
 from saga_sr.dataset import ClipReader, SAGASRDataset

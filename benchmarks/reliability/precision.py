@@ -1,6 +1,6 @@
 """How far apart training in bfloat16 and in float32 ends.
 
-    python benchmarks/precision.py --train_dir corpus/train --val_dir corpus/val --max_steps 60
+    python benchmarks/reliability/precision.py --train_dir TRAIN --val_dir VAL --max_steps 60
 
 The same draws, the same initial weights, the demo model, on the CPU. Printed are the mean loss of
 the last ten steps and the last validation of each run, and their relative differences. Weights,
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from forks import train

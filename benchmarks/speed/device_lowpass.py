@@ -1,7 +1,7 @@
 """What `--lowpass_on_device` moves: low-pass and f_l of single clips in a worker, or of batches.
 
-    python benchmarks/device_lowpass.py
-    python benchmarks/device_lowpass.py --device cuda --batch_sizes 2 16
+    python benchmarks/speed/device_lowpass.py
+    python benchmarks/speed/device_lowpass.py --device cuda --batch_sizes 2 16
 
 Both ways call `saga_sr.dataset.degrade` on the same stereo clips with filters drawn as in training,
 in turns, in one process on one thread. A worker has designed the filter before (the metadata's
@@ -21,14 +21,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[_name] = "1"  # before numpy and torch
-
-ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 
 # ruff: noqa: E402
+from benchmarks.shared import one_thread
+
+if __name__ == "__main__":
+    one_thread()
+
 import numpy as np
 import torch
 from data_loading import RATE, make_music

@@ -1,7 +1,7 @@
 """What text costs in a warm training step, against running T5 in every step.
 
-    python benchmarks/text_path.py
-    python benchmarks/text_path.py --config saga_model_config_demo.json --batch_size 8 --steps 20
+    python benchmarks/speed/text_path.py
+    python benchmarks/speed/text_path.py --config JSON --batch_size 8 --steps 20
 
 The step is F1 of a shipped config that needs no downloaded weights: encode HR and LR, DiT forward
 and backward, AdamW. The text path is all that text adds before the model: finding the text (look
@@ -17,7 +17,6 @@ AMD EPYC, one thread, torch 2.11, demo config, 8 clips: step 118.9 ms a clip; fi
 """
 
 import argparse
-import os
 import platform
 import statistics
 import sys
@@ -27,17 +26,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[_name] = "1"  # before torch
-
-# ruff: noqa: E402
-import torch
-from torch import Tensor
-
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+# ruff: noqa: E402
+from benchmarks.shared import one_thread
+
+one_thread()
+
+import torch
 from tiny_text_models import build_tiny_t5
+from torch import Tensor
 
 from saga_sr.config import ModelConfig, load_model_config
 from saga_sr.data.caption_table import CaptionRecord, CaptionTable

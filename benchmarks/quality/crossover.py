@@ -1,7 +1,7 @@
 """The crossover: its speed against the usual librosa code, and its seam on real audio.
 
-    python benchmarks/crossover.py
-    python benchmarks/crossover.py --audio_dir corpus/val --model MODEL --picture docs/crossover.png
+    python benchmarks/quality/crossover.py
+    python benchmarks/quality/crossover.py --audio_dir VAL --model MODEL --picture out.png
 
 Speed: clips of 5.94 s, mono, in one process on one thread. The baseline is what AudioSR and its
 descendants do per clip: two librosa STFTs (2048 / 512), the bins below the cutoff exchanged, one
@@ -16,35 +16,31 @@ for other reasons).
 """
 
 import argparse
-import os
 import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[_name] = "1"  # before numpy and torch
-
 # ruff: noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.shared import RATE, full_band_clips, medians_s, one_thread
+
+one_thread()
+
 import librosa
 import numpy as np
 import torch
 from scipy import signal
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 from saga_sr.audio.bandwidth import spectrum_end_hz
-from saga_sr.audio.index import AudioIndex
 from saga_sr.audio.spectrogram import comparison_figure
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.metrics import seam_step_db
 from saga_sr.rolloff import spectral_rolloff
 
-RATE = 44100
 SAMPLES = 262_144
 CUTOFF_HZ = 4000.0
 
@@ -74,34 +70,13 @@ def measure_speed(batch: int, repeats: int) -> None:
         "soft (default)": ours("soft"),
         "hard": ours("hard"),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats + 1):
-        for name, way in ways.items():
-            start = time.process_time()
-            way()
-            times[name].append((time.process_time() - start) / batch)
-    baseline = statistics.median(times["librosa, clip by clip"][1:])
-    for name, values in times.items():
-        per_clip = statistics.median(values[1:])  # the first round warms up
-        print(f"| {batch} | {name} | {1e3 * per_clip:.1f} | {baseline / per_clip:.1f} |")
+    times = medians_s(list(ways.values()), repeats)
+    for name, seconds in zip(ways, times, strict=True):
+        per_clip = 1e3 * seconds / batch
+        print(f"| {batch} | {name} | {per_clip:.1f} | {times[0] / seconds:.1f} |")
 
 
 # ---------------------------------------------------------------------------- seam
-def real_clips(folder: Path, count: int) -> list[Tensor]:
-    """Up to ``count`` mono clips [1, T] of the folder whose spectrum reaches 15 kHz."""
-    index = AudioIndex.scan([folder], progress=False)
-    clips = []
-    for position in range(len(index)):
-        header = index.header(position)
-        length = min(SAMPLES, round(header.frames * RATE / header.sample_rate))
-        clip = torch.from_numpy(index.read(position, 0, length, RATE)).mean(0, keepdim=True)
-        if length > RATE // 2 and spectrum_end_hz(clip, RATE) > 15_000:
-            clips.append(clip)
-        if len(clips) == count:
-            break
-    return clips
-
-
 def line_db(found: Tensor, truth: Tensor) -> tuple[float, float]:
     """Deepest dip and highest peak of the long-term level against the truth near the cutoff."""
     levels = []
@@ -187,7 +162,8 @@ def main() -> None:
         measure_speed(batch, flags.repeats)
     if flags.audio_dir is not None:
         print()
-        measure_seam(real_clips(flags.audio_dir, flags.clips), flags.model, flags.picture)
+        clips = list(full_band_clips(flags.audio_dir, flags.clips, SAMPLES, 15_000))
+        measure_seam(clips, flags.model, flags.picture)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What precision and the batch of windows change in the output, and what they cost.
 
-    python benchmarks/upsample_precision.py --model MODEL recording.wav
+    python benchmarks/quality/upsample_precision.py --model MODEL recording.wav
 
 The start of the recording is brought to 11.025 kHz, so that half of the band is missing from 5.5
 kHz on, and upsampled in several ways. Differences are those from the first row: the root mean
@@ -18,7 +18,7 @@ import soundfile
 import soxr
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from saga_sr.model import SAGASRModel
 from saga_sr.upsample.options import UpsampleOptions, upsample

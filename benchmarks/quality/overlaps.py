@@ -1,6 +1,6 @@
 """Do neighbouring windows agree? The level of the new band across the overlaps.
 
-    python benchmarks/overlaps.py --model MODEL
+    python benchmarks/quality/overlaps.py --model MODEL
 
 A steady input (low-passed noise) is upsampled, and the power of the result above the cutoff is
 averaged over all windows at each place between one window's start and the next one's. Windows that
@@ -18,7 +18,7 @@ import torch
 from scipy import signal
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from saga_sr.audio.streams import ArraySource
 from saga_sr.lowpass import apply_lowpass, field_lowpass

@@ -1,6 +1,6 @@
 """The target roll-off as a control: how much high-frequency energy a trained model adds.
 
-    python benchmarks/target_rolloff.py --model MODEL --audio_dir corpus/val --picture target.png
+    python benchmarks/quality/target_rolloff.py --model MODEL --audio_dir VAL --picture out.png
 
 Clips are low-passed (Chebyshev-1, order 8, ``--cutoff_hz``) and upsampled with each target. Printed
 are, over all clips, the mean level above the cutoff and the mean roll-off of the results, and how
@@ -9,38 +9,20 @@ many clips got more energy than with the target before. The picture shows one cl
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import signal
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from saga_sr.audio.bandwidth import spectrum_end_hz
-from saga_sr.audio.index import AudioIndex
+from benchmarks.shared import RATE, full_band_clips
 from saga_sr.audio.spectrogram import comparison_figure
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.model import SAGASRModel
 from saga_sr.rolloff import hz_to_unit, spectral_rolloff
 from saga_sr.upsample.options import UpsampleOptions, upsample
-
-RATE = 44100
-
-
-def real_clips(folders: list[Path], per_folder: int, seconds: float) -> Iterator[Tensor]:
-    """Beginnings [1, T] of the first files of each folder whose spectrum reaches 14 kHz."""
-    for folder in folders:
-        index, left = AudioIndex.scan([folder], progress=False), per_folder
-        for position in range(len(index)):
-            header = index.header(position)
-            length = round(min(seconds, header.frames / header.sample_rate) * RATE)
-            clip = torch.from_numpy(index.read(position, 0, length, RATE)).mean(0, keepdim=True)
-            if left > 0 and length > RATE // 2 and spectrum_end_hz(clip, RATE) > 14_000:
-                left -= 1
-                yield clip
 
 
 def level_above_db(audio: Tensor, cutoff_hz: float) -> float:
@@ -63,7 +45,12 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="PNG of the first clip")
     flags = parser.parse_args()
     model = SAGASRModel.from_pretrained(flags.model)
-    truths = list(real_clips(flags.audio_dir, flags.clips, flags.seconds))
+    samples = round(flags.seconds * RATE)
+    truths = [
+        clip
+        for folder in flags.audio_dir
+        for clip in full_band_clips(folder, flags.clips, samples, 14_000)
+    ]
     inputs = [apply_lowpass(clip[None], RATE, field_lowpass(flags.cutoff_hz))[0] for clip in truths]
     before = [-np.inf] * len(inputs)
     panels = {"input": inputs[0]}

@@ -1,10 +1,10 @@
 """What a training step costs, in parts, against the straightforward step, in one process.
 
-    OMP_NUM_THREADS=1 python benchmarks/training_step.py
-    OMP_NUM_THREADS=1 python benchmarks/training_step.py --bf16
-    OMP_NUM_THREADS=1 python benchmarks/training_step.py --model_config saga_model_config.json \\
+    OMP_NUM_THREADS=1 python benchmarks/speed/training_step.py
+    OMP_NUM_THREADS=1 python benchmarks/speed/training_step.py --bf16
+    OMP_NUM_THREADS=1 python benchmarks/speed/training_step.py --model_config FULL.json \\
         --batch_size 1 --repeats 1 --bf16
-    python benchmarks/training_step.py --model_config saga_model_config.json --device cuda --bf16 \\
+    python benchmarks/speed/training_step.py --model_config FULL.json --device cuda --bf16 \\
         --batch_size 16 --peak_tflops 989
 
 The baseline does what a first implementation does with stable-audio-tools: it decodes whole files
@@ -34,8 +34,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 
 # ruff: noqa: E402
 import numpy as np

@@ -1,6 +1,6 @@
 """Solvers: quality against the number of evaluations of the network, on a trained model.
 
-    python benchmarks/solvers.py --model MODEL --audio_dir corpus/val
+    python benchmarks/quality/solvers.py --model MODEL --audio_dir corpus/val
 
 Clips of one segment are low-passed (Chebyshev-1, order 8) at ``--cutoff_hz``, restored with the
 model's own target roll-off and joined by the soft crossover at the end of the passband. NFE is the
@@ -26,10 +26,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from benchmarks.shared import RATE, full_band_clips
 from saga_sr.audio.bandwidth import spectrum_end_hz
-from saga_sr.audio.index import AudioIndex
 from saga_sr.config import SamplingSection
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.lowpass import apply_lowpass, field_lowpass
@@ -37,7 +37,6 @@ from saga_sr.metrics import high_band_error_db, lsd
 from saga_sr.model import SAGASRModel
 from saga_sr.restore import condition, generate, guidance, segment_noise, solver_plan
 
-RATE = 44100
 BATCH = 8
 REFERENCE_STEPS = 300
 SCHEDULES = {"linear": 1.0, "linear-quadratic": 2.5}  # emulated steps per step
@@ -49,7 +48,12 @@ class Clips:
 
     def __init__(self, model: SAGASRModel, folders: list[Path], per_folder: int, cutoff_hz: float):
         low_pass = field_lowpass(cutoff_hz)
-        clips = [clip for folder in folders for clip in real_clips(model, folder, per_folder)]
+        size, channels = model.config.sample_size, model.config.audio_channels
+        clips = [
+            clip
+            for folder in folders
+            for clip in full_band_clips(folder, per_folder, size, 14_000, channels, whole=True)
+        ]
         self.truth = torch.stack(clips)
         self.lr_audio = apply_lowpass(self.truth, RATE, low_pass)
         self.cutoff_hz, self.passband_hz = cutoff_hz, low_pass.passband_hz(RATE)
@@ -71,23 +75,6 @@ class Clips:
         """[B], power above the cutoff."""
         high = torch.fft.rfftfreq(audio.shape[-1], 1 / RATE) > self.cutoff_hz
         return torch.fft.rfft(audio)[..., high].abs().square().sum(dim=(1, 2))
-
-
-def real_clips(model: SAGASRModel, folder: Path, count: int) -> Iterator[Tensor]:
-    """The middles of the first ``count`` files whose spectrum reaches 14 kHz, [C, T] each."""
-    index, size = AudioIndex.scan([folder], progress=False), model.config.sample_size
-    for position in range(len(index)):
-        header = index.header(position)
-        frames = round(header.frames * RATE / header.sample_rate)
-        if frames < size or count == 0:
-            continue
-        clip = torch.from_numpy(index.read(position, (frames - size) // 2, size, RATE))
-        channels = model.config.audio_channels
-        if clip.shape[0] != channels:
-            clip = clip.mean(0, keepdim=True).expand(channels, -1)
-        if spectrum_end_hz(clip, RATE) > 14_000:
-            count -= 1
-            yield clip
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Is the measured end of a band where the filter begins to take away? On real audio.
 
-    python benchmarks/bandwidth.py --audio_dir corpus/val
+    python benchmarks/quality/bandwidth.py --audio_dir corpus/val
 
 Full-band clips (of each folder, the first 5 s) go through low-passes of several families, forwards
 and backwards, at 3, 6 and 9 kHz, with and without added hiss 65 dB below the mean level per octave,
@@ -21,7 +21,7 @@ import soxr
 import torch
 from scipy import signal
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from saga_sr.audio.bandwidth import band_end_hz, spectrum_end_hz
 from saga_sr.audio.index import AudioIndex

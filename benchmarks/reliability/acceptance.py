@@ -1,6 +1,6 @@
 """Acceptance: a folder of mixed real files through one command, and what came out of it.
 
-    python benchmarks/acceptance.py --model MODEL --audio_dir corpus/val --folder FOLDER \\
+    python benchmarks/reliability/acceptance.py --model MODEL --audio_dir VAL --folder FOLDER \\
         --options --num_steps 8 --precision bf16-mixed
 
 Writes FOLDER/in: real clips of ``--audio_dir``, resampled to every common rate, mono and stereo, as
@@ -34,7 +34,7 @@ import soundfile
 import soxr
 from scipy import signal as dsp
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 RATE = 44100
 KILLED = "long/ten_minutes_22k.wav"

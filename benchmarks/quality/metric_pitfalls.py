@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """The pitfalls of audio super-resolution metrics, each as a number.
 
-    python benchmarks/metric_pitfalls.py                          print the tables
-    python benchmarks/metric_pitfalls.py --write docs/metrics.md  put them into the page
+    python benchmarks/quality/metric_pitfalls.py                          print the tables
+    python benchmarks/quality/metric_pitfalls.py --write docs/metrics.md  put them into the page
 
 Everything is synthetic and seeded: noise whose true distribution is known, so that it is also known
 what a good metric should say. Takes about ten seconds on one core.
@@ -19,7 +19,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from saga_sr.audio.bandwidth import spectrum_end_hz
 from saga_sr.evaluate.report import markdown_table

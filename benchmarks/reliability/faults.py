@@ -1,7 +1,7 @@
 """Do to a training run what clusters do, and see that it says so and loses nothing.
 
-    python benchmarks/faults.py --repeats 3
-    python benchmarks/faults.py --only full_disk --disk /mnt/small   # any folder of a small disk
+    python benchmarks/reliability/faults.py --repeats 3
+    python benchmarks/reliability/faults.py --only full_disk --disk /mnt/small  # a small disk
 
 A tiny model of the demo family trains with two data workers, on audio or on prepared latents. At a
 random step one thing goes wrong: files vanish, are cut short or overwritten, a worker is killed,
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import forks

@@ -1,7 +1,7 @@
 """Mutated inputs by the thousand: each one works or ends in one clear message.
 
-    python benchmarks/fuzz.py                          # 4,000 inputs
-    python benchmarks/fuzz.py --kinds audio --inputs 500 --save findings
+    python benchmarks/reliability/fuzz.py                          # 4,000 inputs
+    python benchmarks/reliability/fuzz.py --kinds audio --inputs 500 --save findings
 
 Real files of every kind that a user or a disk can damage are made small, mutated, and read the way
 training reads them: model configs, caption lines, transcripts, audio (WAV, FLAC, OGG, MP3, AIFF,
@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import numpy as np

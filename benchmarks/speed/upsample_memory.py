@@ -1,7 +1,7 @@
 """Memory and speed of `saga_sr.upsample` against the length of the file.
 
-    python benchmarks/upsample_memory.py --minutes 1 10 60 --num_steps 1
-    python benchmarks/upsample_memory.py --model MODEL --num_steps 8 24 100 --device cuda
+    python benchmarks/speed/upsample_memory.py --minutes 1 10 60 --num_steps 1
+    python benchmarks/speed/upsample_memory.py --model MODEL --num_steps 8 24 100 --device cuda
 
 Each row is one process that upsamples a synthetic WAV at 22.05 kHz (glides and noise) to a file.
 Peak memory is the process's largest resident set, less what it held when the model was loaded; on a
@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 RATE = 22_050
-DEMO = Path(__file__).parents[1] / "saga_model_config_demo.json"
+DEMO = Path(__file__).resolve().parents[2] / "saga_model_config_demo.json"
 
 
 def write_input(path: Path, minutes: float, channels: int) -> None:

@@ -33,10 +33,12 @@ def changed(raw: dict[str, Any], **values: Any) -> dict[str, Any]:
 
 
 def tiny_demo(**values: Any) -> dict[str, Any]:
-    """The demo config with a DiT of 64 x 2, hop 64 and segments of 4096 samples."""
+    """The shipped demo model's config (with its prior), its DiT of 64 x 2, hop 64 and segments of
+    4096 samples."""
     raw = changed(
-        shipped("saga_model_config_demo.json"),
+        shipped("models/saga-sr-demo/config.json"),
         sample_size=4096,
+        model__diffusion__compute_rolloff=False,
         model__pretransform__config__hop=64,
         model__io_channels=64,
         model__conditioning__cond_dim=64,
@@ -50,7 +52,7 @@ def tiny_demo(**values: Any) -> dict[str, Any]:
 
 
 def tiny_patches(**values: Any) -> dict[str, Any]:
-    """`tiny_demo` with tokens of 8 bins x 4 frames and no prior."""
+    """`tiny_demo` as saga_model_config_demo.json has it: tokens of 8 bins x 4 frames, no prior."""
     raw = tiny_demo(
         model__diffusion__patch={"bins": 8, "frames": 4},
         model__diffusion__prior_width=None,

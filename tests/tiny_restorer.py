@@ -13,12 +13,12 @@ from saga_sr.support.randomness import torch_generator
 HOP = 64
 SEGMENT = 64 * HOP  # samples; 93 ms
 RATE = 44100
-DEMO = Path(__file__).parents[1] / "saga_model_config_demo.json"
+DEMO = Path(__file__).parents[1] / "models" / "saga-sr-demo" / "config.json"
 
 
 @lru_cache
 def tiny_model(channels: int = 1, text_model: str | None = None) -> SAGASRModel:
-    """The demo config with F2's conditions, segments of 4096 samples and a DiT 64 wide, 2 deep.
+    """The shipped demo model's config with F2's conditions, segments of 4096 samples and a DiT 64 wide, 2 deep.
 
     A fresh DiT answers zero; here its last layers are random, so that what it is given matters.
     """

@@ -69,7 +69,8 @@ def wav(path: Path, frames: int = 4000, channels: int = 1, rate: int = 8000) -> 
 
 
 def demo_config(**values: object) -> ModelConfig:
-    return parse_model_config(changed(shipped("saga_model_config_demo.json"), **values))
+    values = {"model__diffusion__compute_rolloff": False} | values
+    return parse_model_config(changed(shipped("models/saga-sr-demo/config.json"), **values))
 
 
 @pytest.fixture(scope="module")

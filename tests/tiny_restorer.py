@@ -18,7 +18,7 @@ DEMO = Path(__file__).parents[1] / "models" / "saga-sr-demo" / "config.json"
 
 @lru_cache
 def tiny_model(channels: int = 1, text_model: str | None = None) -> SAGASRModel:
-    """The shipped demo model's config with F2's conditions, segments of 4096 samples and a DiT 64 wide, 2 deep.
+    """The shipped demo model at F2, with segments of 4096 samples and a DiT 64 wide, 2 deep.
 
     A fresh DiT answers zero; here its last layers are random, so that what it is given matters.
     """

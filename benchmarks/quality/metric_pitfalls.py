@@ -22,7 +22,6 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from saga_sr.audio.bandwidth import spectrum_end_hz
-from saga_sr.evaluate.report import markdown_table
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.metrics import (
     LSD_DEFINITIONS,
@@ -33,6 +32,7 @@ from saga_sr.metrics import (
     si_sdr,
 )
 from saga_sr.support.files import write_text_atomic
+from saga_sr.support.tables import markdown_table
 
 RATE = 44100
 CUTOFF_HZ = 4000.0

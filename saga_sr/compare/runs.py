@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from saga_sr.config import ModelConfig, load_model_config
-from saga_sr.evaluate.report import markdown_table, number, save_figure
 from saga_sr.support.errors import UserError
 from saga_sr.support.files import write_text_atomic
+from saga_sr.support.tables import markdown_table, number, save_figure
 from saga_sr.training.metrics_csv import read_metrics
 
 PANELS = (

@@ -20,7 +20,7 @@ from saga_sr.audio.file import resampled_length
 from saga_sr.audio.index import AudioIndex
 from saga_sr.data.caption_table import CAPTION_FILE, CaptionTable
 from saga_sr.dataset import ClipReader, Crop
-from saga_sr.evaluate.competitors import Example
+from saga_sr.evaluate.example import Example
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.metrics import LEAST_BAND
 from saga_sr.support.files import sha256_of

@@ -26,8 +26,8 @@ from saga_sr.audio.bandwidth import Bandwidth
 from saga_sr.audio.file import EXTENSIONS
 from saga_sr.audio.streams import ArraySource
 from saga_sr.evaluate.baselines import NoiseEnvelope, shaped_noise, spectral_band_replication
-from saga_sr.lowfreq import Mode, low_frequency_replace
-from saga_sr.lowpass import Lowpass
+from saga_sr.evaluate.example import Example
+from saga_sr.lowfreq import Mode
 from saga_sr.model import SAGASRModel
 from saga_sr.rolloff import spectral_rolloff
 from saga_sr.support.errors import UserError
@@ -39,43 +39,6 @@ from saga_sr.weights import CONFIG_NAME, WEIGHTS_NAME
 
 MAX_LENGTH_DIFFERENCE = 100  # samples; ssr_eval's tolerance
 ORACLE = "oracle"
-
-
-@dataclass(frozen=True)
-class Example:
-    """One clip at one cutoff.
-
-    Attributes:
-        name: path of its file below the data folder, without suffix.
-        truth: [C, T].
-        lr_audio: [C, T], the truth low-passed.
-        sample_rate: in Hz.
-        lowpass: how.
-        prompt: its text for a model, "" for none.
-        transcript: what is said in it, "" if unknown.
-    """
-
-    name: str
-    truth: Tensor
-    lr_audio: Tensor
-    sample_rate: int
-    lowpass: Lowpass
-    prompt: str = ""
-    transcript: str = ""
-
-    @property
-    def passband_hz(self) -> float:
-        return self.lowpass.passband_hz(self.sample_rate)
-
-    def crossed(self, generated: Tensor, mode: Mode) -> Tensor:
-        """``generated`` [C, T] above the band of the input, the input below."""
-        return low_frequency_replace(
-            generated[None], self.lr_audio[None], self.crossover_hz(mode), self.sample_rate, mode
-        )[0]
-
-    def crossover_hz(self, mode: Mode) -> float:
-        """Soft: where the input's own passband ends. Hard: the filter's nominal cutoff."""
-        return self.passband_hz if mode == "soft" else self.lowpass.cutoff_hz
 
 
 class Competitor(ABC):

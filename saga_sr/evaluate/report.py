@@ -16,16 +16,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from saga_sr.evaluate.scores import NAN, Metric, mean
 from saga_sr.metrics import frechet_distance
 from saga_sr.support.errors import UserError
-from saga_sr.support.files import atomic_path, write_text_atomic
+from saga_sr.support.files import write_text_atomic
+from saga_sr.support.tables import DPI, markdown_table, number, save_figure
 
-DPI = 110
 BOXED = ("lsd_hf", "high_band_error_db")
 SWEPT = ("lsd_hf", "high_band_error_db", "lsd")
 PICKS = ("best", "median", "worst")
@@ -149,19 +148,6 @@ def write_csv(path: Path, results: Results) -> None:
 
 # ---------------------------------------------------------------------------------------------
 # Tables
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are right-aligned numbers."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def number(value: float) -> str:
-    """Two decimals, one from 100 on; a dash for none."""
-    if math.isnan(value):
-        return "–"
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
-
-
 SUMMARY_METRICS = ("lsd", "high_band_error_db")
 
 
@@ -217,13 +203,6 @@ def group_notes(results: Results, group: Group) -> list[str]:
 
 # ---------------------------------------------------------------------------------------------
 # Plots
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    FigureCanvasAgg(figure)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)
-
-
 def draw_boxplots(results: Results, cutoff_hz: float, rows: Sequence[str]) -> Figure:
     """Distribution over clips of the two high-band metrics, a column of panels per category."""
     groups = [group for group in results.groups if group[1] == cutoff_hz]

@@ -15,13 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import jiwer
 import numpy as np
 import soxr
 import torch
 from torch import Tensor
 
 from saga_sr import metrics
-from saga_sr.evaluate.competitors import Example
+from saga_sr.evaluate.example import Example
 from saga_sr.lowfreq import crossover_transition_hz
 from saga_sr.metrics import LSD_DEFINITIONS
 from saga_sr.support.errors import UserError
@@ -245,17 +246,11 @@ def visqol_metric() -> Metric:
     return Metric("ViSQOL", "predicted listening score, audio mode, 1 to 4.75", "high", compute)
 
 
-def error_rate(heard: Sequence[str], said: Sequence[str]) -> float:
-    """Edit distance over the length of what was said: WER of words, CER of characters."""
+def error_rate(heard: str, said: str, characters: bool = False) -> float:
+    """WER, or CER where ``characters`` count; NaN where nothing was said."""
     if not said:
         return NAN
-    row = list(range(len(said) + 1))
-    for i, token in enumerate(heard, start=1):
-        diagonal, row[0] = row[0], i
-        for j, wanted in enumerate(said, start=1):
-            substituted = diagonal + (token != wanted)
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, substituted)
-    return row[-1] / len(said)
+    return float(jiwer.cer(said, heard) if characters else jiwer.wer(said, heard))
 
 
 def recogniser_metrics(model: str, device: torch.device) -> dict[str, Metric]:
@@ -288,8 +283,7 @@ def recogniser_metrics(model: str, device: torch.device) -> dict[str, Metric]:
     def rate_of(one: Measured, characters: bool) -> float:
         rate = one.example.sample_rate
         said = _spoken(one.example.transcript) or transcribe(one.example.truth, rate)
-        got = transcribe(one.estimate, rate)
-        return error_rate(*((list(t) if characters else t.split()) for t in (got, said)))
+        return error_rate(transcribe(one.estimate, rate), said, characters)
 
     origin = f"by {Path(model).name}; 0 is perfect, more than 1 is possible"
     return {

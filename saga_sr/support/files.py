@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from saga_sr.support.errors import UserError
 
 _UMASK = os.umask(0o022)  # the only way to read it is to set it
@@ -91,9 +93,7 @@ def write_json_atomic(path: Path | str, value: Any) -> None:
 
 def cache_dir(purpose: str) -> Path:
     """Folder ``purpose`` in ``$SAGA_SR_CACHE``, or in saga_sr's part of the user's cache folder."""
-    given = os.environ.get("SAGA_SR_CACHE")
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saga_sr"
-    return (Path(given) if given else root) / purpose
+    return Path(os.environ.get("SAGA_SR_CACHE") or user_cache_path("saga_sr")) / purpose
 
 
 def sha256_of(path: Path | str) -> str:

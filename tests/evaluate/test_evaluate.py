@@ -20,7 +20,7 @@ from saga_sr.audio.index import AudioIndex
 from saga_sr.evaluate import __main__ as evaluate_flags
 from saga_sr.evaluate import evaluation, scores
 from saga_sr.evaluate.clips import choose_clips
-from saga_sr.evaluate.competitors import Example
+from saga_sr.evaluate.example import Example
 from saga_sr.evaluate.report import Results
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.support.errors import UserError
@@ -441,15 +441,15 @@ def test_evaluate_help_and_wrong_flags_need_no_torch(tmp_path: Path) -> None:
     ],
 )
 def test_error_rate_counts_the_fewest_edits(heard: str, said: str, expected: float) -> None:
-    assert scores.error_rate(heard.split(), said.split()) == pytest.approx(expected)
+    assert scores.error_rate(heard, said) == pytest.approx(expected)
     if heard and said:
         torchmetrics = pytest.importorskip("torchmetrics")
         theirs = torchmetrics.functional.text.word_error_rate([heard], [said]).item()
-        assert scores.error_rate(heard.split(), said.split()) == pytest.approx(theirs)
+        assert scores.error_rate(heard, said) == pytest.approx(theirs)
 
 
 def test_error_rate_of_nothing_said_is_no_number() -> None:
-    assert math.isnan(scores.error_rate(["a"], []))
+    assert math.isnan(scores.error_rate("a", ""))
 
 
 def test_results_mean_leaves_out_clips_without_a_value() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_models import built, tiny_patches
 from torch import Tensor
 
 from saga_sr.config import parse_model_config
@@ -11,7 +12,6 @@ from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.restore import condition, generate
 from saga_sr.support.errors import UserError
-from tests.tiny_models import built, tiny_patches
 
 RATE = 44100
 PASSBAND_HZ = torch.tensor([4000.0, 9000.0])

@@ -9,6 +9,8 @@ from saga_sr.support.errors import UserError
 MAX_SEED = 2**32 - 1
 MAX_STEPS = 1000  # ten times the paper's
 MAX_GUIDANCE = 10.0
+MAX_SAMPLE_RATE = 192_000
+MAX_MODEL_CHANNELS = 8
 MAX_SEGMENT_S = 190.0  # four times Stable Audio Open's
 MAX_LATENT_LENGTH = 1 << 15
 
@@ -22,6 +24,8 @@ def check_config(config: ModelConfig, origin: str) -> None:
         ("sampling.num_steps", sampling.num_steps, 1, MAX_STEPS),
         ("sampling.guidance_acoustic", sampling.guidance_acoustic, 0, MAX_GUIDANCE),
         ("sampling.guidance_text", sampling.guidance_text, 0, MAX_GUIDANCE),
+        ("sample_rate", config.sample_rate, 8000, MAX_SAMPLE_RATE),
+        ("audio_channels", config.audio_channels, 1, MAX_MODEL_CHANNELS),
         ("sample_size / sample_rate", config.duration_s, 0, MAX_SEGMENT_S),
         ("sample_size / downsampling_ratio", config.latent_length, 1, MAX_LATENT_LENGTH),
     ]

@@ -886,12 +886,14 @@ def test_a_killed_servers_files_go_at_the_next_start_and_a_living_ones_stay(
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(tmp_path)},
     ) as server:
-        assert server.stdout is not None
-        living = Path(server.stdout.readline().strip())
-        wav(living / "a.wav")
-        with scratch_folder() as own:
-            assert sorted(scratch_folders(tmp_path)) == sorted([own, living, stranger])
-        server.kill()
+        try:
+            assert server.stdout is not None
+            living = Path(server.stdout.readline().strip())
+            wav(living / "a.wav")
+            with scratch_folder() as own:
+                assert sorted(scratch_folders(tmp_path)) == sorted([own, living, stranger])
+        finally:
+            server.kill()
     assert (living / "a.wav").is_file()
     with scratch_folder() as own:
         assert sorted(scratch_folders(tmp_path)) == sorted([own, stranger])

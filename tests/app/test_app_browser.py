@@ -130,6 +130,7 @@ def test_restoring_draws_a_new_band_and_the_slider_changes_it(person: Person) ->
     slider = person.one("#rolloff input[type=number]")
     before = float(slider.get_attribute("value"))
     handle = person.one("#rolloff input[type=range]")
+    person.until(handle.is_enabled)
     for _ in range(3):
         handle.send_keys("\ue014")  # the right arrow key
     person.until(lambda: float(slider.get_attribute("value")) == before + 300)
@@ -177,13 +178,15 @@ def test_keys_play_and_switch_also_after_clicks(person: Person) -> None:
     for key, track in (("1", "input"), ("2", "output"), ("x", "input"), ("x", "output")):
         person.press(key)
         assert person.heard() == track
-    person.one("#automatic input").click()
-    person.one("#rolloff input[type=range]").click()
+    handle = person.one("#rolloff input[type=range]")
+    handle.click()
     person.press(" ")
     person.until(person.is_playing)
+    person.one("#automatic input").click()
     person.press(" ")
     person.until(lambda: not person.is_playing())
     person.one("#automatic input").click()
+    person.until(handle.is_enabled)
 
 
 def test_keys_that_are_typed_into_a_field_are_no_commands(person: Person) -> None:

@@ -183,6 +183,7 @@ def test_keys_play_and_switch_also_after_clicks(person: Person) -> None:
     person.press(" ")
     person.until(person.is_playing)
     person.one("#automatic input").click()
+    person.until(lambda: not handle.is_enabled())
     person.press(" ")
     person.until(lambda: not person.is_playing())
     person.one("#automatic input").click()

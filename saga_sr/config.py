@@ -202,9 +202,12 @@ class DiffusionSection(Section):
     config: DiTConfig
     compute_rolloff: bool = False
     """Ours: the two roll-off frequencies are conditions (F2; the flag ``--compute_rolloff``)."""
+    parameterisation: Literal["flow", "v"] = "flow"
+    """Ours: what the DiT answers (`flow.network_gains`): the flow's velocity, or ``v`` as Stable
+    Audio Open's does, from which the velocity follows exactly."""
     preconditioning_std: Annotated[float, Field(gt=0)] | None = None
-    """Ours: data's standard deviation in `flow.preconditioning`; null: the DiT answers v itself, as
-    Stable Audio Open's does."""
+    """Ours: data's standard deviation in `flow.preconditioning`; null: the DiT answers the velocity
+    itself."""
     null_lr_value: float = 0.0
     """Ours: every element of an absent LR latent (0 for the VAE; outside the data for MDCT)."""
     patch: PatchSection | None = None
@@ -557,6 +560,12 @@ def _condition_relations(values: _Values) -> Iterator[str]:
     global_ids = values.strings(f"{_DIFFUSION}.global_cond_ids")
     if PROMPT_ID in global_ids:
         yield f"{_DIFFUSION}.global_cond_ids names 'prompt', but a text is not one vector"
+    std = values.get(f"{_DIFFUSION}.preconditioning_std", float)
+    if std is not None and values.get(f"{_DIFFUSION}.parameterisation", str) == "v":
+        yield (
+            f"{_DIFFUSION}.preconditioning_std is {std:g}, but parameterisation 'v' has gains of "
+            "its own: use null"
+        )
     cond_dim = values.get("model.conditioning.cond_dim")
     global_dim = values.get(f"{_DIT}.global_cond_dim")
     if cond_dim and global_dim is not None and global_dim != len(global_ids) * cond_dim:

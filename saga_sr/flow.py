@@ -10,12 +10,14 @@ The model learns v from x_t; sampling integrates v from t = 1 down to t = 0. The
 the other way round, which is the same objective.
 """
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 TimestepSampler = Literal["uniform", "logit_normal"]
+Parameterisation = Literal["flow", "v"]
 
 
 def interpolate(x_data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -84,6 +86,41 @@ def preconditioning(t: Tensor, data_std: float) -> tuple[Tensor, Tensor, Tensor]
     """
     variance = ((1 - t) * data_std) ** 2 + t**2
     return variance**-0.5, (t - (1 - t) * data_std**2) / variance, data_std * variance**-0.5
+
+
+def v_objective_time(t: Tensor) -> Tensor:
+    """Time u of the v objective's path where it meets the straight path at ``t``; both in [0, 1].
+
+    stable-audio-tools' "v" mixes cos(pi u / 2) data + sin(pi u / 2) noise. With
+    n = sqrt((1-t)^2 + t^2), x_t / n is that mixture at u = (2 / pi) atan2(t, 1 - t).
+    """
+    return torch.atan2(t, 1 - t) * (2 / math.pi)
+
+
+def network_gains(
+    t: Tensor, parameterisation: Parameterisation, data_std: float | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """How a network F answers the velocity: v = skip x_t + out F(in x_t, time).
+
+    - ``flow``: F answers v itself, or with ``data_std`` what `preconditioning` leaves of it.
+    - ``v``: F answers as it does under stable-audio-tools' v objective, F = cos(pi u / 2) noise -
+      sin(pi u / 2) data, for which x_t / n and u are (`v_objective_time`). Two equations in noise
+      and data: v = noise - data = (2 t - 1) / n^2 x_t + F / n, exactly, for any data. These are the
+      gains of `preconditioning` for ``data_std`` 1.
+
+    Args:
+        t: [B] in [0, 1].
+        parameterisation: see above.
+        data_std: of `preconditioning`, None for none.
+
+    Returns:
+        in, skip, out and time, each [B].
+    """
+    if parameterisation == "v":
+        return *preconditioning(t, 1.0), v_objective_time(t)
+    if data_std is None:
+        return torch.ones_like(t), torch.zeros_like(t), torch.ones_like(t), t
+    return *preconditioning(t, data_std), t
 
 
 def sample_timesteps(n: int, sampler: TimestepSampler, generator: torch.Generator) -> Tensor:

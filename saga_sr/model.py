@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from saga_sr.config import PROMPT_ID, ModelConfig
 from saga_sr.families import create_pretransform
-from saga_sr.flow import preconditioning
+from saga_sr.flow import network_gains
 from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit, unit_to_hz
 from saga_sr.sampler import Branch
 from saga_sr.support.precision import full_precision
@@ -197,11 +197,10 @@ class SAGASRModel(nn.Module):
         rolloff_cross, rolloff_global = self._rolloff(cond.rolloff_hz)
         context = self._context(text, rolloff_cross, len(cond))
         x_t = prior.normalised(x_t)
-        std = self.config.model.diffusion.preconditioning_std
-        if std is None:
-            return prior.std * self._dit_forward(x_t, t, lr_latent, heard, context, rolloff_global)
-        c_in, c_skip, c_out = (c[:, None, None] for c in preconditioning(t, std))
-        answer = self._dit_forward(c_in * x_t, t, lr_latent, heard, context, rolloff_global)
+        diffusion = self.config.model.diffusion
+        *gains, time = network_gains(t, diffusion.parameterisation, diffusion.preconditioning_std)
+        c_in, c_skip, c_out = (gain[:, None, None] for gain in gains)
+        answer = self._dit_forward(c_in * x_t, time, lr_latent, heard, context, rolloff_global)
         return prior.std * (c_skip * x_t + c_out * answer)
 
     def _limited(self, value: Tensor) -> Tensor:

@@ -4,17 +4,19 @@ Only safetensors and ``torch.load(weights_only=True)`` are used: no pickle of a 
 Whatever does not fit is said; nothing is skipped in silence.
 """
 
+import json
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from saga_sr.config import ModelConfig, load_model_config
+from saga_sr.flow import Parameterisation
 from saga_sr.pretransform import AutoencoderPretransform
 from saga_sr.support.differences import differences
 from saga_sr.support.errors import UserError, first_line
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 HUB_FILES = (CONFIG_NAME, WEIGHTS_NAME)
+STABLE_AUDIO_CONFIG = "model_config.json"
 
 
 # Stable Audio Open's names -> ours. Its T5 is not in its checkpoints.
@@ -35,6 +38,13 @@ _STABLE_AUDIO_PREFIXES = {
     "conditioner.conditioners.prompt.proj_out.": "conditioners.prompt.",
     "conditioner.conditioners.": "conditioners.",
     "pretransform.model.": "pretransform.model.",
+}
+
+# What its diffusion_objective says that a DiT answers; without one, "v".
+_OBJECTIVES: dict[str, Parameterisation] = {
+    "v": "v",
+    "rectified_flow": "flow",
+    "rf_denoiser": "flow",
 }
 
 # Input layers of the DiT that see the LR latent on extra channels.
@@ -134,6 +144,15 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     if state is None or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: holds no state_dict of tensors")
     return state
+
+
+def exported_config(folder_or_hub_id: Path | str) -> ModelConfig:
+    """The config of an exported model.
+
+    Raises:
+        UserError: nothing is there, or it is no valid config.
+    """
+    return load_model_config(_local_folder(folder_or_hub_id, HUB_FILES) / CONFIG_NAME)
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
@@ -236,6 +255,57 @@ def load_stable_audio(model: "SAGASRModel", path_or_hub_id: Path | str) -> LoadR
             f"--pretrained_ckpt {path_or_hub_id}: made for other dimensions", report.mismatched[:12]
         )
     return report
+
+
+def stable_audio_parameterisation(path_or_hub_id: Path | str) -> tuple[Parameterisation, str]:
+    """What a Stable Audio checkpoint's DiT answers (`saga_sr.flow.network_gains`).
+
+    Its config is looked for in the checkpoint itself (stable-audio-tools' training writes it
+    there), then beside it (``model_config.json``).
+
+    Returns:
+        The parameterisation, and in words how it is known.
+
+    Raises:
+        UserError: the config names an objective that is not known here.
+    """
+    path, config = Path(path_or_hub_id), None
+    if path.is_file() and path.suffix != ".safetensors":
+        config = _embedded_config(path)
+    where = str(path_or_hub_id)
+    if config is None:
+        folder = path.parent if path.is_file() else _local_folder(path, (STABLE_AUDIO_CONFIG,))
+        beside = folder / STABLE_AUDIO_CONFIG
+        if not beside.is_file():
+            return "v", f"no {STABLE_AUDIO_CONFIG} beside {where}: as Stable Audio Open 1.0"
+        where = str(beside)
+        config = _json_object(beside)
+    diffusion = (config.get("model") or {}).get("diffusion") or {}
+    objective = diffusion.get("diffusion_objective", "v")
+    if objective not in _OBJECTIVES:
+        allowed = ", ".join(_OBJECTIVES)
+        raise UserError(f"{where}: diffusion_objective is {objective!r}; known: {allowed}")
+    return _OBJECTIVES[objective], f"diffusion_objective {objective} of {where}"
+
+
+def _embedded_config(path: Path) -> dict[str, Any] | None:
+    """The model config inside a checkpoint; None without one, or where it cannot be read."""
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # `read_tensors` will say what is wrong
+        return None
+    config = loaded.get("model_config") if isinstance(loaded, dict) else None
+    return config if isinstance(config, dict) else None
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({first_line(error)})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: a JSON object is expected")
+    return value
 
 
 def load_pretransform(model: "SAGASRModel", path: Path | str) -> LoadReport:

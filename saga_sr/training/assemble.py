@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Subset
 from saga_sr import weights
 from saga_sr.config import ModelConfig, load_model_config, untrained_guidance
 from saga_sr.dataset import DrawSampler, FixedClips, collate
+from saga_sr.flow import Parameterisation
 from saga_sr.support.errors import UserError
 from saga_sr.text import TextEncoder
 from saga_sr.training import checkpoints, faults, metrics_csv
@@ -29,7 +30,7 @@ say = rank_zero_only(print)
 
 
 def resolve_config(options: argparse.Namespace) -> ModelConfig:
-    """The JSON with the flags on top, validated again."""
+    """The JSON with the flags and what the starting weights are on top, validated again."""
     config = load_model_config(options.model_config)
     if options.val_num_steps is not None:
         config = config.with_num_steps(options.val_num_steps)
@@ -39,6 +40,7 @@ def resolve_config(options: argparse.Namespace) -> ModelConfig:
         "sampling.guidance_acoustic": options.guidance_acoustic,
         "sampling.guidance_text": options.guidance_text,
         "model.diffusion.compute_rolloff": options.compute_rolloff or None,
+        "model.diffusion.parameterisation": _parameterisation(options),
     }
     for path, value in overrides.items():
         if value is not None:
@@ -54,6 +56,19 @@ def resolve_config(options: argparse.Namespace) -> ModelConfig:
     if problems:
         raise UserError.listing("config and flags do not fit", problems)
     return config
+
+
+def _parameterisation(options: argparse.Namespace) -> Parameterisation | None:
+    """What the starting weights were trained to answer; None: what the JSON says."""
+    if options.parameterisation is not None:
+        return options.parameterisation
+    if options.init_from:
+        return weights.exported_config(options.init_from).model.diffusion.parameterisation
+    if not options.pretrained_ckpt:
+        return None
+    found, reason = weights.stable_audio_parameterisation(options.pretrained_ckpt)
+    say(f"--parameterisation {found} ({reason})")
+    return found
 
 
 def load_weights(module: TrainingModule, options: argparse.Namespace) -> None:

@@ -37,6 +37,7 @@ FREE_ON_RESUME = {
     "num_nodes",
     "num_workers",
     "output_dir",
+    "parameterisation",  # what it came to is compared, in the config
     "strategy",
     "train_dir",  # the files themselves are compared, see `data_fingerprint`
 }

@@ -15,6 +15,7 @@ from saga_sr.support.errors import UserError, run_cli
 LOGGERS = ("tensorboard", "csv", "wandb")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 OPTIMIZERS = ("adamw", "adamw8bit")
+PARAMETERISATIONS = ("flow", "v")
 TRAINED_PARTS = ("prior", "flow")
 LAUNCHER_VARIABLES = {"WORLD_SIZE", "SLURM_NTASKS", "MASTER_ADDR"}  # torchrun, srun, by hand
 LEAST = {
@@ -121,6 +122,9 @@ def _weights(group: _Group) -> None:
     add = group.add_argument
     add("--pretrained_ckpt", metavar="FILE_OR_HUB_ID",
         help="Stable Audio Open: VAE, conditioners and the widened DiT")  # fmt: skip
+    add("--parameterisation", choices=PARAMETERISATIONS,
+        help="what the DiT answers: the flow's velocity, or v as Stable Audio Open 1.0 does, from "
+        "which the velocity follows exactly (default: as the starting weights do)")  # fmt: skip
     add("--pretransform_ckpt", metavar="FILE", help="weights of the VAE alone")
     add("--init_from", metavar="FOLDER_OR_HUB_ID",
         help="exported model of an earlier stage to start from")  # fmt: skip

@@ -10,6 +10,7 @@ pretransform could do, two simple baselines, each model, each folder of predicti
 A clip whose truth stops early (lossy sources) is measured up to where it stops. What cannot be
 measured is said, never averaged in. REPORT/report.md has tables and pictures, REPORT/clips.csv
 every number, REPORT/run.json what is needed to compute them again. docs/metrics.md explains them.
+REPORT/listen.html plays some clips in all versions (docs/listening.md).
 """
 
 import argparse
@@ -74,12 +75,20 @@ def build_parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace a report that is there")
     add("--write_audio", choices=("inputs", "all"), help="the clips as WAV, for others or to hear")
     add("--num_pictures", type=int, default=3, choices=range(4), help="per category and row (3)")
+    add("--num_listen", type=_count_or_none, default=4, metavar="N",
+        help="clips on the listening page per category and cutoff; 0: no page (4)")  # fmt: skip
     return parser
 
 
 def _count(text: str) -> int:
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return value
+
+
+def _count_or_none(text: str) -> int:
+    if (value := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 0")
     return value
 
 

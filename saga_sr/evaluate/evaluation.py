@@ -3,7 +3,7 @@
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from saga_sr.evaluate.scores import (
     recogniser_metrics,
     visqol_metric,
 )
+from saga_sr.listen.page import ListeningPage, PageClip, PageMetric, Role, Version
 from saga_sr.lowpass import field_lowpass
 from saga_sr.metrics import BAND_FLOOR_DBFS, LSD_DEFINITIONS
 from saga_sr.model import SAGASRModel
@@ -62,6 +63,8 @@ from saga_sr.upsample.options import UpsampleOptions
 
 KEPT_BYTES = 1 << 29  # of estimates in memory, for the pictures
 
+# of the metrics that are always measured; the tables have all
+ON_PAGE = ("lsd", "lsd_hf", "high_band_error_db", "seam_step_db", "si_sdr")
 # per category of --noise_envelope
 ENVELOPE_CLIPS, ENVELOPE_CLIP_S = 60, 6.0
 
@@ -201,6 +204,7 @@ class Evaluation:
         self.results = Results(metrics, [row.name for row in rows])
         self.seconds: dict[str, float] = defaultdict(float)
         self.audio_seconds = 0.0
+        self.page = ListeningPage(flags.output, str(flags.data), page_metrics(metrics))
         self._kept: dict[tuple[str, str, float], Tensor] = {}
         self._kept_bytes = 0
 
@@ -235,10 +239,11 @@ class Evaluation:
             self._embed(group, TRUTH, example.truth)
             self._write_audio(f"inputs/{cutoff_hz:g}/{clip.name}", example.lr_audio, inputs=True)
             self._write_audio(f"truth/{clip.name}", example.truth, inputs=True)
-            for row in self.rows:
-                self._measure(group, clip, example, row)
+            estimates = [(row, self._measure(group, clip, example, row)) for row in self.rows]
+            if clip in self._heard(group):
+                self._add_to_page(group, example, estimates)
 
-    def _measure(self, group: Group, clip: Clip, example: Example, row: Competitor) -> None:
+    def _measure(self, group: Group, clip: Clip, example: Example, row: Competitor) -> Tensor:
         start = time.perf_counter()
         estimate = row.restore(example)
         self.seconds[row.name] += time.perf_counter() - start
@@ -248,6 +253,7 @@ class Evaluation:
         self.results.add(group, row.name, clip.name, values)
         self._embed(group, row.name, estimate)
         self._write_audio(f"{row.name}/{group[1]:g}/{clip.name}", estimate, inputs=False)
+        return estimate
 
     def _embed(self, group: Group, row: str, audio: Tensor) -> None:
         for embedding in self.embeddings:
@@ -261,6 +267,27 @@ class Evaluation:
             return
         with atomic_path(self.flags.output / "audio" / f"{name}.wav") as temporary:
             soundfile.write(temporary, audio.T.numpy(), self.clips.sample_rate, subtype="FLOAT")
+
+    # --- listening page -------------------------------------------------------------------------
+
+    def _heard(self, group: Group) -> list[Clip]:
+        """The clips of a group on the listening page, evenly spread over their names."""
+        clips = [c for c in self.clips.measurable(group[1]) if c.category == group[0]]
+        count = min(self.flags.num_listen, len(clips))
+        return [clips[(2 * turn + 1) * len(clips) // (2 * count)] for turn in range(count)]
+
+    def _add_to_page(
+        self, group: Group, example: Example, estimates: Sequence[tuple[Competitor, Tensor]]
+    ) -> None:
+        text = example.prompt or example.transcript
+        clip = PageClip(example.name, group[0], example.sample_rate, example.lowpass, text)
+        versions = [Version(TRUTH, "truth", example.truth)]
+        for row, estimate in estimates:
+            if row.sweep is None:
+                by_metric = self.results.values[group][row.name]
+                values = {name: by_metric[name][example.name] for name in self.page.metrics}
+                versions.append(Version(row.name, role_of(row), estimate, values))
+        self.page.add(clip, versions)
 
     # --- pictures -------------------------------------------------------------------------------
 
@@ -386,6 +413,23 @@ def build_metrics(flags: argparse.Namespace) -> tuple[dict[str, Metric], list[Em
     return metrics, everything
 
 
+def page_metrics(metrics: Mapping[str, Metric]) -> dict[str, PageMetric]:
+    """The columns of the listening page."""
+    return {
+        name: PageMetric(metric.label, metric.good, metric.meaning)
+        for name, metric in metrics.items()
+        if name in ON_PAGE or name not in CLIP_METRICS
+    }
+
+
+def role_of(row: Competitor) -> Role:
+    if isinstance(row, Unprocessed):
+        return "input"
+    if isinstance(row, Ceiling):
+        return "ceiling"
+    return "system" if row.is_judged else "baseline"
+
+
 def prepare_text(models: Sequence[Model], clips: Clips) -> None:
     """Embed every prompt once, before the first model needs it."""
     for model in models:
@@ -422,5 +466,7 @@ def main(flags: argparse.Namespace) -> None:
         flags.output, results, evaluation.introduction(), evaluation.notes, pictures, sweeps
     )
     write_json_atomic(flags.output / "run.json", evaluation.record())
+    if flags.num_listen:
+        print(f"{evaluation.page.write()}: {len(evaluation.page)} clips to listen to")
     print(f"\n{summary_table(results)}\n")
     print(f"{flags.output / 'report.md'}: {len(clips.clips)} clips, {len(rows)} rows")

@@ -132,7 +132,6 @@ async function prepare(clip, names, keep) {
   view.wanted = wanted;
   view.loaded = null;
   player.load([], [], 0);
-  paintAll();
   try {
     const { buffers, pictures } = await load(clip);
     const indices = names.map((name) => clip.versions.findIndex((version) => version.name === name));
@@ -734,7 +733,7 @@ function wanting() {
 }
 
 function paintWanting() {
-  if (view.mode !== "test") return;
+  if (!one(".wanting")) return;
   const lacking = wanting();
   const trial = trialNow();
   const hasTruth = trial.order.some((name) => roleOf.get(name) === "truth");

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from saga_sr.compare.samples import METRICS, add_runs
 from saga_sr.config import ModelConfig, load_model_config
+from saga_sr.listen.page import Curve, ListeningPage
 from saga_sr.support.errors import UserError
 from saga_sr.support.files import write_text_atomic
 from saga_sr.support.tables import markdown_table, number, save_figure
@@ -195,9 +197,7 @@ def draw_curves(runs: Sequence[Run]) -> Figure:
             for name, style in ((metric, "-"), (metric + COMMON, "--")):
                 if name not in run.curves:
                     continue
-                steps, values = run.curves[name]
-                if metric == "train/loss":
-                    steps, values = smoothed(steps, values)
+                steps, values = _points(run, name)
                 marker = "o" if len(steps) < 3 else None
                 label = run.name + (" (common rule)" if style == "--" else "")
                 axes.plot(steps, values, style, color=f"C{colour % 10}", marker=marker, label=label)
@@ -218,6 +218,35 @@ def smoothed(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
     return steps[first : first + len(mean)], mean
 
 
+def page_curves(runs: Sequence[Run]) -> list[Curve]:
+    """The lines of `draw_curves` for the listening page."""
+    shown = _shown_metrics(runs)
+    return [
+        Curve(panel, run.name, *_points(run, name), is_common=name != panel)
+        for panel in PANELS
+        for run in runs
+        for name in (panel, panel + COMMON)
+        if name in shown and name in run.curves
+    ]
+
+
+def _points(run: Run, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of a curve as it is drawn: the training loss is smoothed."""
+    curve = run.curves[metric]
+    return smoothed(*curve) if metric == "train/loss" else curve
+
+
+def write_page(runs: Sequence[Run], folders: Sequence[Path], output: Path) -> Path:
+    """``listen.html`` with what the runs' last validations wrote; warnings come first."""
+    page = ListeningPage(output, ", ".join(run.name for run in runs), METRICS)
+    heard = [
+        (run.name, folder, float(run.options.get("val_cutoff_hz") or 4000.0))
+        for run, folder in zip(runs, folders, strict=True)
+    ]
+    notes = add_runs(page, heard)
+    return page.write(page_curves(runs), ["\n".join(warnings(runs)), *notes])
+
+
 def main(flags: argparse.Namespace) -> None:
     runs = [read_run(name, Path(folder)) for name, folder in flags.runs]
     problems = warnings(runs)
@@ -229,6 +258,7 @@ def main(flags: argparse.Namespace) -> None:
     write_text_atomic(
         flags.output / "comparison.md", "\n\n".join(part for part in text if part) + "\n"
     )
+    page = write_page(runs, [Path(folder) for _, folder in flags.runs], flags.output)
     for line in problems:
         print(f"warning: {line}", file=sys.stderr)
-    print(f"{flags.output / 'comparison.md'}: {len(runs)} runs")
+    print(f"{flags.output / 'comparison.md'}, {page}: {len(runs)} runs")

@@ -31,11 +31,11 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
-from saga_sr.support.files import atomic_path, write_text_atomic
+from saga_sr.audio.spectrogram import RANGE_DB, spectrogram_db
 from saga_sr.lowfreq import crossover_transition_hz
 from saga_sr.lowpass import Lowpass, apply_lowpass, field_lowpass
 from saga_sr.rolloff import spectral_rolloff
-from saga_sr.audio.spectrogram import RANGE_DB, spectrogram_db
+from saga_sr.support.files import atomic_path, write_text_atomic
 
 Role = Literal["input", "system", "baseline", "ceiling", "truth", "anchor"]
 Good = Literal["low", "high", "zero"]
@@ -210,7 +210,7 @@ class ListeningPage:
             "metrics": {name: vars(metric) for name, metric in self.metrics.items()},
             "clips": self._clips,
             "charts": _charts(curves),
-            "notes": list(notes),
+            "notes": [note for note in notes if note],
             "range_db": RANGE_DB,
             "colours": _palette_css(),
             "files": self._files,

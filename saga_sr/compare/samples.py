@@ -16,12 +16,12 @@ import soundfile
 import torch
 from torch import Tensor
 
+from saga_sr.audio.bandwidth import spectrum_end_hz
 from saga_sr.evaluate.baselines import spectral_band_replication
-from saga_sr.support.errors import UserError
 from saga_sr.listen.page import ListeningPage, PageClip, PageMetric, Version
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.lowpass import field_lowpass
-from saga_sr.metrics import spectrum_end_hz
+from saga_sr.support.errors import UserError
 from saga_sr.training.validation import audio_metrics
 
 METRICS = {
@@ -167,7 +167,7 @@ def add_clip(page: ListeningPage, shared: SharedClip) -> None:
         return {name: float(value) for name, value in values.items()}
 
     clip = PageClip(
-        name=str(known.get("name", one.stem)),
+        name=f"{known['name']} ({one.stem})" if "name" in known else one.stem,
         category=str(known.get("category", one.stem.rsplit("-", 1)[0])),
         sample_rate=rate,
         lowpass=lowpass,

@@ -144,7 +144,7 @@ class SAGASRTrainer(TrainingModule):
         values |= validation.suffixed(measure(common), "common")
         values |= validation.suffixed(measure(lr), "input")
         self._means[name].add(clips, values)
-        self._write_samples(name, clips, {"LR": lr, "prediction": restored, "HR": hr}, cutoff_hz)
+        self._write_samples(name, clips, {"LR": lr, "prediction": restored, "HR": hr}, metadata)
 
     def _restore(self, cond: Conditioning, clips: list[int]) -> Tensor:
         """Sample and decode fixed clips from their fixed noise, without the crossover."""

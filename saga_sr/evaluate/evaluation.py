@@ -49,7 +49,7 @@ from saga_sr.evaluate.scores import (
     recogniser_metrics,
     visqol_metric,
 )
-from saga_sr.listen.page import ListeningPage, PageClip, PageMetric, Role, Version
+from saga_sr.listen.page import ANCHOR, ListeningPage, PageClip, PageMetric, Role, Version
 from saga_sr.lowpass import field_lowpass
 from saga_sr.metrics import BAND_FLOOR_DBFS, LSD_DEFINITIONS
 from saga_sr.model import SAGASRModel
@@ -163,6 +163,8 @@ def build_rows(flags: argparse.Namespace, models: Sequence[Model], rate: int) ->
     names = [row.name for row in rows]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"two rows are called {', '.join(twice)}; name them: NAME=FOLDER")
+    if reserved := {TRUTH, ANCHOR} & set(names):
+        raise UserError(f"no row can be called {', '.join(sorted(reserved))}; name it: NAME=FOLDER")
     return rows
 
 

@@ -4,17 +4,17 @@
 above 90, in more than 15 % of the clips is left out, and named. Where nobody is left, nothing is
 averaged.
 
-**Intervals.** Ratings of one listener resemble each other, and so do ratings of one clip: n ratings
+**Intervals.** Ratings of one listener resemble each other, and so do ratings of one clip: n of them
 are not n independent observations. The variance of a mean is therefore that of crossed random
-effects, V = V_listener + V_clip - V_rating (Cameron, Gelbach and Miller, 2011; exact where everybody
-rated everything), never less than the larger of the first two, with Satterthwaite's degrees of
-freedom. One listener alone speaks for himself: his interval is over clips.
+effects, V = V_listener + V_clip - V_rating (Cameron, Gelbach and Miller, 2011), never less than the
+larger of the first two, with Satterthwaite's degrees of freedom. One listener alone speaks for
+himself: his interval is over clips.
 
 **Telling apart.** Systems are compared within listener and clip, by the mean of the differences.
 Where the interval of truth minus system reaches 0, listeners could not tell them apart.
 
-**Preference.** The share of choices that a system won of another (no difference is half a win), with
-the wider of that interval and Wilson's: a handful of equal answers is no certainty.
+**Preference.** The share of choices that a system won of another (no difference is half a win),
+with the wider of that interval and Wilson's: a handful of equal answers is no certainty.
 """
 
 import csv

@@ -11,7 +11,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -181,9 +180,13 @@ class TrainingModule(L.LightningModule):
         return torch.tensor([float(item[key]) for item in metadata], device=self.device)
 
     def _write_samples(
-        self, name: str, clips: list[int], audio: dict[str, Tensor], cutoff_hz: Tensor
+        self,
+        name: str,
+        clips: list[int],
+        audio: dict[str, Tensor],
+        metadata: list[dict[str, Any]],
     ) -> None:
-        """WAVs and a picture of the first clips, into the output folder and TensorBoard."""
+        """WAVs and a picture of the first clips: into the output folder, TensorBoard and W&B."""
         if self.trainer.sanity_checking or self.options.fast_dev_run:
             return
         if not self.trainer.is_global_zero:  # it writes the first clips of its share
@@ -193,13 +196,10 @@ class TrainingModule(L.LightningModule):
                 continue
             folder = self.options.output_dir / "samples" / f"step={self.global_step:08d}"
             panels = {label: batch[row].float().cpu() for label, batch in audio.items()}
-            picture = samples.write_clip(
-                folder, f"{name}-{clip:02d}", panels, self.config.sample_rate, float(cutoff_hz[row])
-            )
-            for logger in self.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    tag = f"{name}/clip-{clip:02d}"
-                    logger.experiment.add_image(tag, picture, self.global_step, dataformats="HWC")
+            rate, label = self.config.sample_rate, f"{name}-{clip:02d}"
+            picture = samples.write_clip(folder, label, panels, rate, metadata[row])
+            tag = f"{name}/clip-{clip:02d}"
+            samples.log_clip(self.loggers, tag, picture, panels, rate, self.global_step)
 
     @property
     def global_batch(self) -> int:

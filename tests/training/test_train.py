@@ -99,7 +99,7 @@ def test_f2_on_the_demo_family_trains_validates_and_exports(
         assert json.loads((run / name).read_text(encoding="utf-8"))
     samples = sorted(p.name for p in (run / "samples" / "step=00000002").iterdir())
     assert samples[:4] == ["train_clips-00-HR.wav", "train_clips-00-LR.wav",
-                           "train_clips-00-prediction.wav", "train_clips-00.png"]  # fmt: skip
+                           "train_clips-00-prediction.wav", "train_clips-00.json"]  # fmt: skip
     assert sf.info(run / "samples" / "step=00000002" / "val-00-prediction.wav").frames == 4096
 
 

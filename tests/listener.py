@@ -56,7 +56,7 @@ class Listener:
                 "mobile": size[0] < 800,
             },
         )
-        self.path = path
+        self.path, self.downloads = path, downloads
         self.open()
 
     def open(self) -> None:

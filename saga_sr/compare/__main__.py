@@ -19,7 +19,7 @@ from pathlib import Path
 from saga_sr.support.errors import UserError, run_cli
 from saga_sr.support.naming import named_folders
 
-RESERVED = ("input", "truth", "anchor", "band replication")  # other rows of listen.html
+RESERVED = ("input", "truth", "anchor")  # other rows of listen.html
 
 
 def build_parser() -> argparse.ArgumentParser:

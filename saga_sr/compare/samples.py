@@ -17,9 +17,7 @@ import torch
 from torch import Tensor
 
 from saga_sr.audio.bandwidth import spectrum_end_hz
-from saga_sr.evaluate.baselines import spectral_band_replication
 from saga_sr.listen.page import ListeningPage, PageClip, PageMetric, Version
-from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.lowpass import field_lowpass
 from saga_sr.support.errors import UserError
 from saga_sr.training.validation import audio_metrics
@@ -34,7 +32,7 @@ METRICS = {
     ),
     "si_sdr": PageMetric("SI-SDR (dB)", "high", "against the truth, full band"),
 }
-INPUT, TRUTH, BASELINE = "input", "truth", "band replication"
+INPUT, TRUTH = "input", "truth"
 SAME = 1e-3  # truths and inputs of two runs may differ by so much of full scale: another processor
 _STEP = re.compile(r"step=(\d+)")
 
@@ -155,10 +153,6 @@ def add_clip(page: ListeningPage, shared: SharedClip) -> None:
     one = shared.sample
     known, rate = one.known, one.sample_rate
     lowpass = field_lowpass(float(known["cutoff_hz"]))
-    passband_hz = lowpass.passband_hz(rate)
-    replicated = low_frequency_replace(
-        spectral_band_replication(one.lr[None], passband_hz, rate), one.lr[None], passband_hz, rate
-    )[0]
     end_hz = torch.tensor([spectrum_end_hz(one.hr, rate)])
     cutoff_hz = torch.tensor([lowpass.cutoff_hz])
 
@@ -179,7 +173,6 @@ def add_clip(page: ListeningPage, shared: SharedClip) -> None:
             Version(name, "system", audio, measured(audio))
             for name, audio in shared.predictions.items()
         ),
-        Version(BASELINE, "baseline", replicated, measured(replicated)),
         Version(TRUTH, "truth", one.hr),
     ]
     page.add(clip, versions)

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from saga_sr.support.choices import Solver
 from saga_sr.support.errors import UserError
 
 PROMPT_ID = "prompt"
@@ -268,7 +269,7 @@ class TrainingSection(Section):
 class SamplingSection(Section):
     """What inference does where the user says nothing; an exported model carries its own."""
 
-    solver: Literal["euler", "midpoint", "heun", "ab2"] = "euler"
+    solver: Solver = "euler"
     num_steps: Positive = 100
     emulate_linear_steps: Positive | None = None
     """N of the linear-quadratic schedule; null: 2.5 times the steps; up to the steps: linear."""

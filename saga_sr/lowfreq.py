@@ -18,6 +18,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from saga_sr.audio.filters import block_length, kernel_response, overlap_save, pad_reflected
 
 Mode = Literal["soft", "hard"]
 RIPPLE_DB = 90.0
@@ -54,8 +57,8 @@ def low_frequency_replace(
     cutoffs = cutoffs.expand(generated.shape[0])
     missing = lr_audio - generated
     if mode == "soft":
-        kernels = crossover_kernels(cutoffs, sample_rate).to(generated)
-        return generated + _filter_rows(missing, kernels)
+        kernels = crossover_kernels(cutoffs, sample_rate)
+        return generated + _filtered(missing, kernels)
     if mode == "hard":
         return generated + _keep_bins(missing, cutoffs.to(generated), sample_rate)
     raise ValueError(f"mode is {mode!r}; allowed: soft, hard")
@@ -96,38 +99,11 @@ def crossover_kernels(cutoff_hz: Tensor, sample_rate: int) -> Tensor:
 
 
 # ---------------------------------------------------------------------------- soft
-def _filter_rows(audio: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve item b of [B, C, T] with its odd, centred kernel [B, 2 M + 1]; ends are reflected.
-
-    Overlap-save: blocks of a few thousand samples stay in the processor's cache, one long FFT
-    does not.
-    """
-    items, channels, length = audio.shape
-    taps = kernels.shape[1]
-    block = max(4096, 4 << (taps - 1).bit_length())
-    step = block - taps + 1
-    blocks = -(-length // step)
-    padded = audio.new_zeros(items, channels, (blocks - 1) * step + block)
-    _copy_with_reflected_ends(audio, padded, margin=taps // 2)
-    spectra = torch.fft.rfft(padded.unfold(-1, block, step))  # [B, C, blocks, block / 2 + 1]
-    spectra *= torch.fft.rfft(kernels, block).reshape(items, 1, 1, -1)
-    filtered = torch.fft.irfft(spectra, block)[..., taps - 1 :]
-    return filtered.reshape(items, channels, blocks * step)[..., :length]
-
-
-def _copy_with_reflected_ends(audio: Tensor, padded: Tensor, margin: int) -> None:
-    """Write [..., T] into ``padded`` with ``margin`` mirrored samples before and after it.
-
-    Unlike torch's reflection it goes back and forth as often as it takes, for rows of any length.
-    """
-    length = audio.shape[-1]
-    period = max(2 * (length - 1), 1)
-    beyond = torch.arange(1, margin + 1, device=audio.device)
-    for position, index in ((0, -beyond.flip(0)), (margin + length, length - 1 + beyond)):
-        index = index % period
-        mirrored = audio[..., torch.minimum(index, period - index)]
-        padded[..., position : position + margin] = mirrored
-    padded[..., margin : margin + length] = audio
+def _filtered(audio: Tensor, kernels: Tensor) -> Tensor:
+    """Convolve item b of [B, C, T] with its kernel [B, 2 M + 1]; ends are reflected."""
+    margin = kernels.shape[1] // 2
+    response = kernel_response(kernels, block_length(margin)).to(audio)
+    return overlap_save(pad_reflected(audio, margin), response, audio.shape[-1], margin)
 
 
 # ---------------------------------------------------------------------------- hard
@@ -148,8 +124,9 @@ def _through_stft(audio: Tensor, gains: Tensor) -> Tensor:
     margin, overlap = _N_FFT - _HOP, _N_FFT // _HOP
     frames = (margin + length - 1) // _HOP + 1
     window = torch.hann_window(_N_FFT, dtype=audio.dtype, device=audio.device)
-    padded = audio.new_zeros(channels, (frames - 1) * _HOP + _N_FFT)
-    _copy_with_reflected_ends(audio, padded, margin)
+    padded = functional.pad(
+        pad_reflected(audio, margin), (0, (frames - 1) * _HOP + _N_FFT - length - 2 * margin)
+    )
     spectra = torch.fft.rfft(padded.unfold(-1, _N_FFT, _HOP) * window)  # [C, frames, F]
     parts = torch.fft.irfft(spectra * gains, _N_FFT) * (window / 1.5)
     parts = parts.unflatten(-1, (overlap, _HOP))

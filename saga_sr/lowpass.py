@@ -15,7 +15,7 @@ audio really equals the original.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, gcd, log, log2
+from math import ceil, gcd, log
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -23,6 +23,7 @@ import torch
 from scipy import signal
 from torch import Tensor
 
+from saga_sr.audio.filters import block_length, overlap_save, pad_odd
 from saga_sr.support.errors import UserError
 
 Family = Literal["cheby1", "butter", "bessel", "ellip"]
@@ -32,7 +33,6 @@ STOPBAND_DB = 60.0  # ellip, as in the authors' code
 PASSBAND_EDGE_DB = -0.5
 RESIDUAL_RINGING = 1e-5  # what is left of the filter's ringing where the padding ends
 MAX_ORDER = 10
-CACHED_VALUES = 1 << 16  # filtered at once on a CPU: half the time of whole clips
 
 
 @dataclass(frozen=True)
@@ -157,38 +157,8 @@ def _filter_zero_phase(audio: Tensor, sample_rate: int, lowpass: Sequence[Lowpas
         return audio.clone()
     designs = [_design(one, sample_rate) for one in lowpass]
     margin = max(_ringing_samples(sections) for sections in designs)
-    block = _block_length(margin)
-    hop = block - 2 * margin
-    num_blocks = ceil(length / hop)
-    blocks = _pad_odd(audio, margin, num_blocks * hop - length).unfold(-1, block, hop)
-    gain = _gain_on_bins(designs, block, audio)
-    gain = gain.reshape(len(designs), *([1] * (audio.dim() - 1)), -1)
-    filtered = torch.empty_like(audio, memory_format=torch.contiguous_format)
-    step = _blocks_at_once(audio, block)
-    for begin in range(0, num_blocks, step):
-        spectrum = torch.fft.rfft(blocks[..., begin : begin + step, :])  # [B, ..., n, bins]
-        kept = torch.fft.irfft(spectrum.mul_(gain), n=block)[..., margin : margin + hop].flatten(-2)
-        target = filtered[..., begin * hop : (begin + step) * hop]
-        target.copy_(kept[..., : target.shape[-1]])
-    return filtered
-
-
-def _blocks_at_once(audio: Tensor, block: int) -> int:
-    """Blocks per step: what fits a processor's cache, and on other devices all at once."""
-    if audio.device.type != "cpu":
-        return audio.shape[-1]
-    return max(1, CACHED_VALUES * audio.shape[-1] // (block * audio.numel()))
-
-
-def _block_length(margin: int) -> int:
-    """FFT length of overlap-save: a fourth of a block is thrown away at most.
-
-    Whole clips in one FFT do not fit a processor's cache and take about twice the time.
-
-        block k    |margin|------- kept -------|margin|
-        block k+1                       |margin|------- kept -------|margin|
-    """
-    return max(4096, 2 ** ceil(log2(8 * margin)))
+    gain = _gain_on_bins(designs, block_length(margin), audio)
+    return overlap_save(pad_odd(audio, margin), gain, length, margin)
 
 
 def _gain_on_bins(designs: Sequence[np.ndarray], fft_length: int, like: Tensor) -> Tensor:
@@ -231,25 +201,6 @@ def _squared_response(coefficients: Any, powers: Any) -> Any:
         quotient /= coefficients[:, section, 1] @ powers
         response = quotient * response
     return response
-
-
-def _pad_odd(audio: Tensor, margin: int, extra: int) -> Tensor:
-    """[..., T] -> [..., margin + T + margin + extra], turned about its end points as sosfiltfilt
-    does, with ``extra`` zeros behind.
-
-    Where the clip is shorter than the margin the outermost value is held. The spectrum's wrap-round
-    then lies a whole ringing away from the clip.
-    """
-    turned = min(margin, audio.shape[-1] - 1)
-    first, last = audio[..., :1], audio[..., -1:]
-    left = 2 * first - audio[..., 1 : turned + 1].flip(-1)
-    right = 2 * last - audio[..., -turned - 1 : -1].flip(-1)
-    hold = margin - turned
-    held_left, held_right = (
-        end.expand(*audio.shape[:-1], hold) for end in (2 * first - last, 2 * last - first)
-    )
-    zeros = audio.new_zeros(1).expand(*audio.shape[:-1], extra)
-    return torch.cat([held_left, left, audio, right, held_right, zeros], dim=-1)
 
 
 @lru_cache(maxsize=256)

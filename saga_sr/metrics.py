@@ -453,17 +453,3 @@ def offline_embedding(audio: Tensor, sample_rate: int = 44100) -> Tensor:
     size, hop = (round(s * sample_rate / HOP) for s in (_EMBEDDING_WINDOW_S, _EMBEDDING_HOP_S))
     windows = level.unfold(1, min(size, level.shape[1]), hop)  # [16, frames, size]
     return torch.cat([windows.mean(dim=2), windows.std(dim=2, unbiased=False)]).T
-
-
-# ---------------------------------------------------------------------------------------------
-# Where the spectrum of a clip ends
-_END_WINDOW_S = 0.0464  # 2048 samples at 44.1 kHz
-_END_RELATIVE = 0.06  # bands and transition of a cliff, relative to its frequency (1/12 octave)
-_END_MIN_BINS = 8
-_END_LOWEST_HZ = 1000.0
-_CLIFF_DB = 20.0  # music and speech themselves never fall this much in 1/12 octave for good
-_CLIFF_EDGE_DB = 6.0
-_NOTHING_DB = 100.0  # below the loudest bin: float residue, not signal
-_SILENT_MEAN_SQUARE = 1e-14
-_AUDIBLE_HZ = 100.0
-_ROUNDING_POWER = 4 * 2.0**-30 / 12  # 16-bit rounding noise and 6 dB for dither

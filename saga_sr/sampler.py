@@ -15,6 +15,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from saga_sr.support.choices import SOLVERS
+
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x_t [B, ...], t [B]) -> v, shaped like x_t
 
 
@@ -61,11 +63,6 @@ class Evaluation:
     c_prev: float
     commits: bool
 
-    def advance(self, base: Tensor, v: Tensor, v_prev: Tensor) -> Tensor:
-        """x_next, for tensors of one shape."""
-        x_next = base + self.c_now * v
-        return x_next + self.c_prev * v_prev if self.c_prev else x_next
-
 
 def _euler(times: list[float]) -> list[Evaluation]:
     return [Evaluation(t, t_next - t, 0.0, True) for t, t_next in pairwise(times)]
@@ -100,7 +97,12 @@ def _adams_bashforth_2(times: list[float]) -> list[Evaluation]:
     ]
 
 
-SOLVERS = {"euler": _euler, "midpoint": _midpoint, "heun": _heun, "ab2": _adams_bashforth_2}
+_PLANS: dict[str, Callable[[list[float]], list[Evaluation]]] = {
+    "euler": _euler,
+    "midpoint": _midpoint,
+    "heun": _heun,
+    "ab2": _adams_bashforth_2,
+}
 
 
 def plan(solver: str, times: list[float]) -> list[Evaluation]:
@@ -111,7 +113,27 @@ def plan(solver: str, times: list[float]) -> list[Evaluation]:
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver is {solver!r}; allowed: {', '.join(SOLVERS)}")
-    return SOLVERS[solver](times)
+    return _PLANS[solver](times)
+
+
+class State:
+    """Where the integration is: ``x``, wanted by the next evaluation.
+
+    Args:
+        noise: the state at the first time, of any shape.
+    """
+
+    def __init__(self, noise: Tensor) -> None:
+        self.x = self._base = self._v_prev = noise
+
+    def move(self, v: Tensor, evaluation: Evaluation) -> None:
+        """Go where ``evaluation`` takes the state with its velocity ``v``, shaped like ``x``."""
+        self.x = self._base + evaluation.c_now * v
+        if evaluation.c_prev:
+            self.x = self.x + evaluation.c_prev * self._v_prev
+        if evaluation.commits:
+            self._base = self.x
+        self._v_prev = v
 
 
 def sample(
@@ -131,15 +153,13 @@ def sample(
     Returns:
         The state at the last time, shaped like ``noise``.
     """
-    x = base = v_prev = noise
+    state = State(noise)
     for done, evaluation in enumerate(evaluations, start=1):
-        v = velocity(x, noise.new_full((noise.shape[0],), evaluation.t))
-        x = evaluation.advance(base, v, v_prev)
-        base = x if evaluation.commits else base
-        v_prev = v
+        t = noise.new_full((noise.shape[0],), evaluation.t)
+        state.move(velocity(state.x, t), evaluation)
         if callback is not None:
-            callback(done, x)
-    return x
+            callback(done, state.x)
+    return state.x
 
 
 # ---------------------------------------------------------------------------- guidance

@@ -14,6 +14,7 @@ was killed. Gradio is an extra and is imported only to serve.
 import argparse
 from pathlib import Path
 
+from saga_sr.support.choices import DEVICES
 from saga_sr.support.errors import run_cli
 
 DEMO_MODEL = Path(__file__).parents[2] / "models" / "saga-sr-demo"
@@ -40,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=900.0,
         help="longest file that is accepted, in seconds (900)",
     )
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add("--device", choices=DEVICES, default="auto")
     return parser
 
 

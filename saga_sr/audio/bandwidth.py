@@ -14,26 +14,26 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+from scipy import signal
 from torch import Tensor
 
 from saga_sr.audio.streams import AudioSource, Reader, resampled
-from saga_sr.metrics import (
-    _AUDIBLE_HZ,
-    _CLIFF_DB,
-    _CLIFF_EDGE_DB,
-    _END_LOWEST_HZ,
-    _END_MIN_BINS,
-    _END_RELATIVE,
-    _END_WINDOW_S,
-    _NOTHING_DB,
-    _ROUNDING_POWER,
-    _SILENT_MEAN_SQUARE,
-)
 from saga_sr.rolloff import spectral_rolloff
 
 _CHUNK_S = 5.0
 _FULL_BAND = 0.9  # of the Nyquist frequency; 19.8 kHz at 44.1 kHz
 
+# where a spectrum ends
+_END_WINDOW_S = 0.0464  # 2048 samples at 44.1 kHz
+_END_RELATIVE = 0.06  # bands and transition of a cliff, relative to its frequency (1/12 octave)
+_END_MIN_BINS = 8
+_END_LOWEST_HZ = 1000.0
+_CLIFF_DB = 20.0  # music and speech themselves never fall this much in 1/12 octave for good
+_CLIFF_EDGE_DB = 6.0
+_NOTHING_DB = 100.0  # below the loudest bin: float residue, not signal
+_SILENT_MEAN_SQUARE = 1e-14
+_AUDIBLE_HZ = 100.0
+_ROUNDING_POWER = 4 * 2.0**-30 / 12  # 16-bit rounding noise and 6 dB for dither
 
 # (octaves, dB): a fall for good by this much is a filter's.
 _FADES = ((1, 40.0), (2 / 3, 32.0), (1 / 2, 28.0), (1 / 3, 25.0))
@@ -184,7 +184,7 @@ def long_term_power(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """
     size = 2 * ceil(sample_rate * _END_WINDOW_S / 2)
     samples = np.pad(samples, ((0, 0), (0, max(0, size - samples.shape[1]))))
-    window = _blackman_harris(size)
+    window = signal.windows.blackmanharris(size, sym=False)
     frames = np.lib.stride_tricks.sliding_window_view(samples, size, axis=1)[:, :: size // 2]
     power = np.zeros(size // 2 + 1)
     for start in range(0, frames.shape[1], 256):  # an hour of audio must not be held as frames
@@ -203,13 +203,6 @@ def _find_fade(power: np.ndarray, nothing: float) -> int:
     smoothed = np.convolve(np.pad(power, _END_MIN_BINS // 2, mode="edge"), around, mode="valid")
     above = np.flatnonzero(smoothed > nothing)
     return int(above[-1]) if len(above) else 0
-
-
-def _blackman_harris(size: int) -> np.ndarray:
-    """Four-term Blackman-Harris window (Harris 1978): side lobes below -92 dB."""
-    phase = 2 * np.pi * np.arange(size) / size
-    terms = zip((0.35875, -0.48829, 0.14128, -0.01168), range(4), strict=True)
-    return np.sum([weight * np.cos(order * phase) for weight, order in terms], axis=0)
 
 
 def _find_cliff(level_db: np.ndarray, hz_per_bin: float) -> int | None:

@@ -16,6 +16,7 @@ REPORT/listen.html plays some clips in all versions (docs/listening.md).
 import argparse
 from pathlib import Path
 
+from saga_sr.support.choices import DEVICES, PRECISIONS, SOLVERS
 from saga_sr.support.errors import UserError, run_cli
 
 SWEEPS: dict[str, tuple[float, ...]] = {
@@ -49,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     model = parser.add_argument_group("how a model runs (default: its own sampling block)")
     add = model.add_argument
     add("--num_steps", type=_count)
-    add("--solver", choices=("euler", "midpoint", "heun", "ab2"))
+    add("--solver", choices=SOLVERS)
     add("--guidance_acoustic", type=float, metavar="S_A")
     add("--guidance_text", type=float, metavar="S_T")
     add("--target_rolloff", type=_target, default="default", metavar="oracle|default|X",
@@ -58,8 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--crossover", choices=("soft", "hard"), default="soft")
     add("--sweep", nargs="+", action="append", default=[], metavar=("OPTION", "VALUE"),
         help="also measure each model over values of " + ", ".join(SWEEPS))  # fmt: skip
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    add("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), default="32-true")
+    add("--device", choices=DEVICES, default="auto")
+    add("--precision", choices=PRECISIONS, default="32-true")
     add("--window_batch", type=_count, help="segments per evaluation of the model (by device)")
 
     extra = parser.add_argument_group("extra rows and metrics")

@@ -18,10 +18,8 @@ low-pass: 3,800 hours with 4 low-passes are 189 GB.
 import argparse
 from pathlib import Path
 
+from saga_sr.support.choices import PRECISIONS, STORED_DTYPES
 from saga_sr.support.errors import UserError, run_cli
-
-DTYPES = ("float16", "bfloat16", "float32")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="also resample to twice the cutoff and back, as the authors' code does")  # fmt: skip
     add("--caption_file", type=Path, nargs="+", metavar="FILE",
         help="captions.jsonl of each --audio_dir (default: the one inside)")  # fmt: skip
-    add("--dtype", choices=DTYPES, default="float16", help="of the stored latents")
+    add("--dtype", choices=STORED_DTYPES, default="float16", help="of the stored latents")
     add("--shard_segments", type=int, default=256, help="segments per file")
     add("--batch_size", type=int, default=8, help="clips per call of the encoder")
     add("--num_workers", type=int, default=2)

@@ -16,10 +16,8 @@ import argparse
 import signal
 from pathlib import Path
 
+from saga_sr.support.choices import DEVICES, PRECISIONS, SOLVERS
 from saga_sr.support.errors import run_cli
-
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-_SOLVERS = ("euler", "midpoint", "heun", "ab2")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,15 +45,15 @@ def build_parser() -> argparse.ArgumentParser:
     add("--guidance_acoustic", type=float, help="s_a of eq. 4")
     add("--guidance_text", type=float, help="s_t of eq. 4")
     add("--num_steps", type=_positive_int, help="steps of the solver")
-    add("--solver", choices=_SOLVERS)
+    add("--solver", choices=SOLVERS)
     add("--seed", type=int, default=0)
     add("--num_candidates", type=_positive_int, default=1, help="seeds, each to its own file")
     add("--input_cutoff_hz", type=_positive_float, help="where the input's band ends (measured)")
     add("--crossover", choices=("soft", "hard"), default="soft")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add("--device", choices=DEVICES, default="auto")
     add(
         "--precision",
-        choices=_PRECISIONS,
+        choices=PRECISIONS,
         default="32-true",
         help="of the DiT; bf16-mixed is much faster where the hardware has it",
     )

@@ -26,7 +26,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from saga_sr.sampler import Evaluation
+from saga_sr.sampler import Evaluation, State
 from saga_sr.support.randomness import torch_generator
 
 Condition = TypeVar("Condition")
@@ -93,7 +93,7 @@ def position_noise(channels: int, start: int, stop: int, *key: int | str) -> Ten
 
 
 # ---------------------------------------------------------------------------- solving
-class _Region:
+class _Region(State):
     """Positions covered by the same windows; they move when all of these have delivered.
 
     Args:
@@ -102,7 +102,7 @@ class _Region:
     """
 
     def __init__(self, noise: Tensor, windows: int) -> None:
-        self.x = self._base = self._v_prev = noise
+        super().__init__(noise)
         self._windows = windows
         self._delivered: list[Tensor] = []
 
@@ -110,10 +110,7 @@ class _Region:
         self._delivered.append(weighted_v)
         if len(self._delivered) < self._windows:
             return
-        v = sum(self._delivered[1:], self._delivered[0])
-        self.x = evaluation.advance(self._base, v, self._v_prev)
-        self._base = self.x if evaluation.commits else self._base
-        self._v_prev = v
+        self.move(sum(self._delivered[1:], self._delivered[0]), evaluation)
         self._delivered = []
 
 

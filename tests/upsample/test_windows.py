@@ -3,7 +3,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from saga_sr.sampler import SOLVERS, linear_quadratic_schedule, plan, sample
+from saga_sr.sampler import linear_quadratic_schedule, plan, sample
+from saga_sr.support.choices import SOLVERS
 from saga_sr.support.randomness import torch_generator
 from saga_sr.upsample.windows import WindowGrid, position_noise, solve_windows
 

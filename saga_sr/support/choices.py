@@ -1,0 +1,9 @@
+"""Names that flags, JSON and code share; no import, so that ``--help`` answers at once."""
+
+from typing import Literal, get_args
+
+Solver = Literal["euler", "midpoint", "heun", "ab2"]
+SOLVERS: tuple[Solver, ...] = get_args(Solver)
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # Lightning's names
+DEVICES = ("auto", "cpu", "cuda", "mps")
+STORED_DTYPES = ("float16", "bfloat16", "float32")  # of prepared latents

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -80,8 +80,8 @@ def measure(path: Path | str | bytes, pieces: Sequence[Piece] = ()) -> Measured:
             previous = frame
         if previous is None:
             raise OSError("it holds no samples")
-        told = stream.told_frames()
-        padding = counted - told if told is not None else 0
+        told = stream.told_frames() or counted
+        padding = counted - told
         if padding < -largest:
             rate = stream.sample_rate
             raise OSError(f"it is truncated: {counted / rate:.1f} of {told / rate:.1f} s are there")
@@ -159,9 +159,9 @@ class DecodedFile:
     def _go_to(self, first: int) -> None:
         """Make ``first`` the next position: by reading on, by seeking, or from the start."""
         preroll = round(PREROLL_S * self.sample_rate)
-        if not 0 <= first - self._position <= 4 * preroll and not self._seek(first, preroll):
-            if first < self._position:
-                self._restart()
+        is_near = 0 <= first - self._position <= 4 * preroll
+        if not is_near and not self._seek(first, preroll) and first < self._position:
+            self._restart()
         self._skip(first - self._position)
 
     def _restart(self) -> None:
@@ -225,6 +225,7 @@ class _Stream:
             with _translated():
                 self._container = av.open(
                     self._file,
+                    mode="r",
                     options={"format_whitelist": FORMATS, "protocol_whitelist": "file"},
                     metadata_errors="replace",
                 )
@@ -243,6 +244,7 @@ class _Stream:
         if not self._container.streams.audio:
             raise NoSoundError(NO_SOUND)
         self._audio = self._container.streams.audio[0]
+        self._tick_s = self._audio.time_base or Fraction(1, 1)
         for other in self._container.streams:
             if other is not self._audio:
                 other.discard = Discard.all
@@ -270,7 +272,7 @@ class _Stream:
     def seek(self, position: int) -> None:
         """Go to a frame that begins at or before a sample position."""
         assert self._origin is not None
-        ticks = self._origin + int(Fraction(position, self.sample_rate) / self._audio.time_base)
+        ticks = self._origin + int(position / (self.sample_rate * self._tick_s))
         with _translated():
             self._container.seek(ticks, stream=self._audio)
 
@@ -281,17 +283,18 @@ class _Stream:
         """
         if frame.pts is None or self._origin is None:
             return None
-        seconds = (frame.pts - self._origin) * self._audio.time_base
+        if frame.pts == self._origin:
+            return 0
+        near = float((frame.pts - self._origin) * self._tick_s) * self.sample_rate
         grid = len(frame.samples)
-        steps = round((seconds * self.sample_rate - self._first_length) / grid)
-        return 0 if frame.pts == self._origin else self._first_length + steps * grid
+        return self._first_length + round((near - self._first_length) / grid) * grid
 
     def told_frames(self) -> int | None:
         """The length in samples that the container tells, where it tells one to the sample."""
-        duration, base = self._audio.duration, self._audio.time_base
-        if duration is None or base is None or "mp4" not in self._container.format.name:
+        duration = self._audio.duration
+        if duration is None or "mp4" not in self._container.format.name:
             return None
-        frames = duration * base * self.sample_rate
+        frames = duration * self._tick_s * self.sample_rate
         return int(frames) if frames.denominator == 1 else None
 
     def close(self) -> None:
@@ -315,7 +318,7 @@ class _Stream:
             except av.FFmpegError as error:
                 damage = damage or _reason(error)
                 continue
-            for frame in decoded:
+            for frame in cast(list[av.AudioFrame], decoded):
                 if damage and done:
                     at_s = done / self.sample_rate
                     raise OSError(f"{at_s:.1f} s after where reading began it is damaged: {damage}")
@@ -332,7 +335,7 @@ class _Stream:
 
     def _samples(self, frame: "av.AudioFrame") -> np.ndarray:
         """float32 [n, C], full scale at 1."""
-        array = frame.to_ndarray()  # [C, n], or [1, n C] where channels are interleaved
+        array: Any = frame.to_ndarray()  # [C, n], or [1, n C] where channels are interleaved
         channels = frame.layout.nb_channels
         if not self.sample_rate:
             self.sample_rate, self.channels = frame.sample_rate, channels

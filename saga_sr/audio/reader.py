@@ -145,7 +145,7 @@ def reason(error: Exception) -> str:
 
 
 def _unchanged(path: Path | str | bytes, known: Known) -> AudioFile | None:
-    """The file as libsndfile sees it, where that is what is known: nothing is walked or measured."""
+    """The file as libsndfile sees it, where that is what is known: nothing is measured again."""
     try:
         file = AudioFile([_SoundFilePart(path)])
     except soundfile.LibsndfileError:
@@ -264,7 +264,9 @@ class _SoundFilePart:
             samples = self._file.read(wanted, dtype="float32", always_2d=True)
             self._position += len(samples)
             if not len(samples):
-                raise OSError(f"it ends at frame {self._position}, before frame {first}: truncated?")
+                raise OSError(
+                    f"it ends at frame {self._position}, before frame {first}: truncated?"
+                )
 
     def close(self) -> None:
         self._file.close()

@@ -335,12 +335,11 @@ class _Info:
     """A Xing, Info or VBRI header.
 
     Attributes:
-        frames, bytes: what it says; 0 where it does not.
+        frames: what it says; 0 where it does not.
         delay: of the encoder, in samples; None where a LAME header does not tell it.
     """
 
     frames: int
-    bytes: int
     delay: int | None
 
 
@@ -351,8 +350,7 @@ def _mp3_layout(data: mmap.mmap, start: int) -> Layout:
     told = walk.told[0] if walk.told else None
     audio_bytes = sum(stop - begin for begin, stop in walk.stretches)
     if told is not None and len(walk.told) == 1 and told.frames == walk.frames:
-        if not told.bytes or abs(told.bytes - audio_bytes) < 0.01 * audio_bytes:
-            return AS_IT_IS
+        return AS_IT_IS
     note = _mp3_note(walk, told)
     if told is None or told.delay is None:
         # libsndfile guesses a length that no header tells, FFmpeg counts
@@ -451,39 +449,33 @@ def _info_of(data: mmap.mmap, position: int, header: FrameHeader) -> _Info | Non
             return _xing(data[at : position + header.size])
     at = position + 36
     if data[at : at + 4] == b"VBRI" and header.size >= 36 + 18:
-        size, frames = struct.unpack(">II", data[at + 10 : at + 18])
-        return _Info(frames, size, None)
+        return _Info(int.from_bytes(data[at + 14 : at + 18], "big"), None)
     return None
 
 
 def _xing(body: bytes) -> _Info:
     flags = int.from_bytes(body[4:8], "big")
-    at, found = 8, {1: 0, 2: 0}
-    for flag, length in ((1, 4), (2, 4), (4, 100), (8, 4)):
-        if flags & flag:
-            if flag in found:
-                found[flag] = int.from_bytes(body[at : at + 4], "big")
-            at += length
+    frames = int.from_bytes(body[8:12], "big") if flags & 1 else 0
+    at = 8 + sum(length for flag, length in ((1, 4), (2, 4), (4, 100), (8, 4)) if flags & flag)
     lame = body[at : at + 36]
     delay = None
     if len(lame) >= 24 and lame[:4].isalnum():
         delay = int.from_bytes(lame[21:24], "big") >> 12
-    return _Info(found[1], found[2], delay)
+    return _Info(frames, delay)
 
 
 def _info_frame(walk: _Walk, audio_bytes: int, delay: int) -> bytes:
     """A frame with a Xing header that is right; padding that is not to be trusted stays audible."""
     first, second, third, fourth = walk.first_word
-    for bitrate in range(1, 15):  # the smallest frame that the header fits into, without a checksum
-        word = bytes((first, second | 1, bitrate << 4 | third & 0x0C, fourth))
-        header = _header(word)
-        assert header is not None
-        if header.size >= header.side_bytes + _INFO_BYTES:
-            break
+    # The smallest frame that the header fits into, without a checksum.
+    words = [bytes((first, second | 1, rate << 4 | third & 0x0C, fourth)) for rate in range(1, 15)]
+    headers = [(word, header) for word in words if (header := _header(word))]
+    word, header = next(
+        pair for pair in headers if pair[1].size >= pair[1].side_bytes + _INFO_BYTES
+    )
     total = header.size + audio_bytes
     lame = bytearray(36)
     lame[:9] = b"LAME3.100"
     lame[21:24] = (delay << 12).to_bytes(3, "big")
     tag = b"Xing" + struct.pack(">III", 3, walk.frames, total) + bytes(lame)
     return (word + bytes(header.side_bytes - 4) + tag).ljust(header.size, b"\0")
-

@@ -101,9 +101,9 @@ def without_xing(data: bytes) -> bytes:
 def crashed(wav: bytes, told_bytes: int = 0) -> bytes:
     """A WAV whose recorder never came to write the sizes."""
     at = wav.find(b"data")
-    return (
-        wav[:4] + struct.pack("<I", 0) + wav[8 : at + 4] + struct.pack("<I", told_bytes)
-    ) + wav[at + 8 :]
+    return (wav[:4] + struct.pack("<I", 0) + wav[8 : at + 4] + struct.pack("<I", told_bytes)) + wav[
+        at + 8 :
+    ]
 
 
 def write(path: Path, audio: np.ndarray, rate: int = RATE, **how: str) -> Path:

@@ -27,7 +27,8 @@ from torch.nn import functional as F
 
 from saga_sr.app.words import PageError
 from saga_sr.audio.bandwidth import Bandwidth, measure_bandwidth
-from saga_sr.audio.file import EXTENSIONS, resampled_length
+from saga_sr.audio.file import resampled_length
+from saga_sr.audio.scan import READABLE
 from saga_sr.audio.spectrogram import COLOUR_MAP, RANGE_DB, spectrogram_db, top_of_scale_db
 from saga_sr.audio.streams import (
     BLOCK_FRAMES,
@@ -94,8 +95,7 @@ def accept(path: Path, max_duration_s: float) -> FileSource:
         source = FileSource(path)
     except UserError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        formats = " ".join(sorted(suffix[1:] for suffix in EXTENSIONS))
-        raise PageError("unreadable", name=path.name, reason=reason, formats=formats) from error
+        raise PageError("unreadable", name=path.name, reason=reason, formats=READABLE) from error
     duration_s = source.frames / source.sample_rate
     if duration_s > max_duration_s:
         minutes, most = f"{duration_s / 60:.1f}", f"{max_duration_s / 60:.1f}"

@@ -1,29 +1,25 @@
 """One audio file: its header, and any crop of it at any rate without decoding the whole."""
 
 import logging
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import gcd
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import soundfile
 import soxr
 
+from saga_sr.audio.reader import READ_ERRORS, Known, check_end, open_audio, reason
 from saga_sr.support.errors import UserError
 
-EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"})
 READ_ATTEMPTS = 3
 RETRY_DELAY_S = 0.5  # before the second attempt; doubled before each further one
 CONTEXT_SAMPLES = (
     256  # at the lower of the two rates; soxr's HQ filter reaches about 160 (measured)
 )
 
-# libsndfile's errors are RuntimeErrors; a damaged MP3 can make it ask numpy for -3 samples.
-READ_ERRORS = (OSError, RuntimeError, ValueError)
 Read = TypeVar("Read")
 logger = logging.getLogger(__name__)
 
@@ -31,28 +27,48 @@ logger = logging.getLogger(__name__)
 # --- one file -------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class AudioHeader:
-    """What a file says about itself; ``problem`` is empty where the file can be used."""
+    """What a file is found to hold.
+
+    Attributes:
+        frames: the length, as decoding gives it, in samples per channel.
+        sample_rate: Hz.
+        channels: how many.
+        problem: why the file cannot be used, or "".
+        exact_seeks: see `saga_sr.audio.decoder.Measured`.
+        note: what was wrong with the file and is mended while reading, or "".
+    """
 
     frames: int = 0
     sample_rate: int = 0
     channels: int = 0
     problem: str = ""
+    exact_seeks: bool = field(default=True, compare=False)
+    note: str = field(default="", compare=False)
+
+    @property
+    def known(self) -> Known:
+        return Known(self.frames, self.sample_rate, self.channels, self.exact_seeks)
+
+    def __str__(self) -> str:
+        return f"{self.frames} frames, {self.sample_rate} Hz, {self.channels} channels"
 
 
 def read_header(path: Path | str | bytes) -> AudioHeader:
-    """Read a header and the last frame: a truncated file often has a faultless header."""
+    """Find out what a file holds, up to its last frame; where only decoding tells, by decoding."""
     try:
-        if os.path.getsize(path) == 0:
-            return AudioHeader(problem="the file is empty (0 bytes)")
-        with _open(path) as file:
+        with open_audio(path) as file:
             if file.frames <= 0:
                 return AudioHeader(problem="it holds no samples")
-            file.seek(file.frames - 1)
-            if len(file.read(1, dtype="float32")) != 1:
-                return AudioHeader(problem="it is truncated: its last frame is missing")
-            return AudioHeader(file.frames, file.samplerate, file.channels)
+            check_end(file)
+            return AudioHeader(
+                file.frames,
+                file.sample_rate,
+                file.channels,
+                exact_seeks=file.exact_seeks,
+                note=file.note,
+            )
     except READ_ERRORS as error:
-        return AudioHeader(problem=_reason(error))
+        return AudioHeader(problem=reason(error))
 
 
 def resampled_length(frames: int, from_rate: int, to_rate: int) -> int:
@@ -73,7 +89,7 @@ def read_crop(
     `READ_ATTEMPTS` times, with growing pauses: disks on a cluster stumble.
 
     Args:
-        path: any file that soundfile reads.
+        path: any file that `open_audio` opens.
         start: may be negative.
         length: in samples.
         sample_rate: of the result; the file is resampled (soxr HQ) where its own rate differs.
@@ -103,37 +119,32 @@ def with_retries(path: Path | str, read: Callable[[], Read]) -> Read:
         try:
             return read()
         except READ_ERRORS as error:
-            reason = _reason(error)
-            logger.warning("%s: attempt %d of %d: %s", path, attempt, READ_ATTEMPTS, reason)
+            last = reason(error)
+            logger.warning("%s: attempt %d of %d: %s", path, attempt, READ_ATTEMPTS, last)
         if attempt < READ_ATTEMPTS:
             time.sleep(delay_s)
             delay_s *= 2
-    raise UserError(f"{path}: it cannot be read ({READ_ATTEMPTS} attempts; the last: {reason})")
+    raise UserError(f"{path}: it cannot be read ({READ_ATTEMPTS} attempts; the last: {last})")
 
 
 def _read_crop_once(
     path: Path | str, start: int, length: int, sample_rate: int, expected: AudioHeader | None
 ) -> np.ndarray:
-    with _open(path) as file:
-        header = AudioHeader(file.frames, file.samplerate, file.channels)
+    with open_audio(path, None if expected is None else expected.known) as file:
+        header = AudioHeader(file.frames, file.sample_rate, file.channels)
         if expected is not None and header != expected:
             raise UserError(f"{path}: it has changed since it was indexed ({expected} -> {header})")
         first, stop, lead = _source_span(start, length, header, sample_rate)
         crop = np.zeros((header.channels, length), dtype=np.float32)
         if first >= stop:
             return crop
-        samples = _read_frames(file, first, stop - first)
+        samples = file.read(first, stop - first)
     if header.sample_rate != sample_rate:
         samples = soxr.resample(samples, header.sample_rate, sample_rate, quality="HQ")
     usable = samples[max(lead, 0) : lead + length]
     offset = max(-lead, 0)
     crop[:, offset : offset + len(usable)] = usable.T
     return crop
-
-
-def _open(path: Path | str | bytes) -> soundfile.SoundFile:
-    """Soundfile cannot open a name that is not UTF-8 unless it is given as bytes."""
-    return soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else os.fsdecode(path))
 
 
 def _source_span(
@@ -161,18 +172,3 @@ def _source_span(
     first = max(start * border // grid - context, 0) // border * border
     stop = min(-(-(start + length) * border // grid) + context, header.frames)
     return first, stop, start - first // border * grid
-
-
-def _read_frames(file: soundfile.SoundFile, first: int, count: int) -> np.ndarray:
-    """Exactly ``count`` frames, float32 [count, C]."""
-    file.seek(first)
-    samples = file.read(count, dtype="float32", always_2d=True)
-    if len(samples) != count:
-        raise OSError(f"only {len(samples)} of {count} frames from frame {first}: truncated?")
-    return samples
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(getattr(error, "error_string", error)).strip() or type(error).__name__

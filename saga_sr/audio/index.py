@@ -15,17 +15,20 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from tqdm import tqdm
 
-from saga_sr.audio.file import EXTENSIONS, AudioHeader, read_crop, read_header
+from saga_sr.audio.decoder import NO_SOUND
+from saga_sr.audio.file import AudioHeader, read_crop, read_header
 from saga_sr.audio.packed_names import PackedNames
+from saga_sr.audio.scan import READABLE, others_text, scan_audio
 from saga_sr.support.errors import UserError
 from saga_sr.support.files import atomic_path
 from saga_sr.support.files import cache_dir as default_cache
@@ -35,7 +38,7 @@ MAX_UNUSABLE_FRACTION = (
     0.1  # more than this, and more than the next line, ends the scan in an error
 )
 ALWAYS_TOLERATED_UNUSABLE = 3
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 NOT_READ = -1
 HEADER_THREADS = 8  # headers wait for the disk more than for the processor
 LISTED_UNUSABLE = 20
@@ -57,9 +60,21 @@ class FolderTable:
     frames: np.ndarray  # int64; NOT_READ, or 0 where the file cannot be used
     sample_rate: np.ndarray  # Hz, int32
     channels: np.ndarray  # int32
+    exact_seeks: np.ndarray  # bool, see `AudioHeader`
     bandwidth_hz: np.ndarray  # float32, where the spectrum ends; NaN: not measured
+    notes: dict[int, str] = field(default_factory=dict)  # row -> what is mended while reading
+    others: Counter[str] = field(default_factory=Counter)  # suffix -> files left alone; not saved
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # folders; not saved
 
-    COLUMNS: ClassVar = ("size", "mtime_ns", "frames", "sample_rate", "channels", "bandwidth_hz")
+    COLUMNS: ClassVar = (
+        "size",
+        "mtime_ns",
+        "frames",
+        "sample_rate",
+        "channels",
+        "exact_seeks",
+        "bandwidth_hz",
+    )
 
     @classmethod
     def unread(cls, entries: Sequence[tuple[bytes, int, int]]) -> "FolderTable":
@@ -73,6 +88,7 @@ class FolderTable:
             frames=np.full(count, NOT_READ, dtype=np.int64),
             sample_rate=np.zeros(count, dtype=np.int32),
             channels=np.zeros(count, dtype=np.int32),
+            exact_seeks=np.ones(count, dtype=bool),
             bandwidth_hz=np.full(count, np.nan, dtype=np.float32),
         )
 
@@ -85,13 +101,18 @@ class FolderTable:
         same = (source >= 0) & (known.frames[source] > 0)
         for column in ("size", "mtime_ns"):
             same &= getattr(known, column)[source] == getattr(self, column)
-        for column in ("frames", "sample_rate", "channels", "bandwidth_hz"):
+        for column in self.COLUMNS[2:]:
             getattr(self, column)[same] = getattr(known, column)[source[same]]
+        rows = np.flatnonzero(same).tolist()
+        self.notes = {row: known.notes[source[row]] for row in rows if source[row] in known.notes}
 
     def set_header(self, row: int, header: AudioHeader) -> None:
         self.frames[row] = header.frames
         self.sample_rate[row] = header.sample_rate
         self.channels[row] = header.channels
+        self.exact_seeks[row] = header.exact_seeks
+        if header.note:
+            self.notes[row] = header.note
         if header.problem:
             self.problems[row] = header.problem
 
@@ -105,6 +126,7 @@ class FolderTable:
                 names_blob=self.names.blob,
                 names_ends=self.names.ends,
                 problems=json.dumps(self.problems),
+                notes=json.dumps(self.notes),
                 **columns,
             )
 
@@ -116,7 +138,10 @@ class FolderTable:
                 if int(stored["format"]) != CACHE_FORMAT:
                     return None
                 names = PackedNames(stored["names_blob"], stored["names_ends"])
-                problems = json.loads(str(stored["problems"]))
+                problems, notes = (
+                    {int(row): text for row, text in json.loads(str(stored[key])).items()}
+                    for key in ("problems", "notes")
+                )
                 columns = {name: stored[name] for name in cls.COLUMNS}
         except FileNotFoundError:
             return None
@@ -125,7 +150,7 @@ class FolderTable:
             return None
         if any(len(column) != len(names) for column in columns.values()):
             return None
-        return cls(names, {int(row): text for row, text in problems.items()}, **columns)
+        return cls(names, problems, notes=notes, **columns)
 
 
 def scan_folder(folder: Path, cache: Path, progress: bool = True) -> FolderTable:
@@ -133,7 +158,10 @@ def scan_folder(folder: Path, cache: Path, progress: bool = True) -> FolderTable
 
     Files that could not be used are tried again each time: a permission may have been mended.
     """
-    table = FolderTable.unread(sorted(_find_audio(folder, progress)))
+    with tqdm(desc=f"Looking through {folder}", unit=" files", disable=_bar(progress)) as bar:
+        scan = scan_audio(folder, found=bar.update)
+    table = FolderTable.unread([(file.name, file.size, file.mtime_ns) for file in scan.audio])
+    table.others, table.unreadable = scan.others, scan.unreadable
     known = FolderTable.load(cache)
     if known is not None:
         table.copy_unchanged(known)
@@ -151,46 +179,15 @@ def scan_folder(folder: Path, cache: Path, progress: bool = True) -> FolderTable
                 table.set_header(row, header)
                 bar.update()
             table.save(cache)
+    for row in [row for row, problem in table.problems.items() if problem == NO_SOUND]:
+        del table.problems[row]  # a film without sound is no audio that failed
+        table.others["without sound"] += 1
     return table
 
 
 def _bar(progress: bool) -> bool | None:
     """tqdm's ``disable``: no bar where there is no terminal."""
     return None if progress else True
-
-
-def _find_audio(folder: Path, progress: bool) -> Iterator[tuple[bytes, int, int]]:
-    """(relative path, size, mtime_ns) of all audio below ``folder``; hidden names are left out.
-
-    Links to folders are followed, each folder once.
-    """
-    root = os.fsencode(folder)
-    pending, seen = [b""], set()
-    with tqdm(desc=f"Looking through {folder}", unit=" files", disable=_bar(progress)) as bar:
-        while pending:
-            below = pending.pop()
-            identity = os.stat(os.path.join(root, below))
-            if (identity.st_dev, identity.st_ino) in seen:
-                continue
-            seen.add((identity.st_dev, identity.st_ino))
-            with os.scandir(os.path.join(root, below)) as entries:
-                for entry in entries:
-                    name = os.path.join(below, entry.name)
-                    if entry.name.startswith(b"."):
-                        continue
-                    if entry.is_dir():
-                        pending.append(name)
-                    elif os.fsdecode(os.path.splitext(name)[1]).lower() in EXTENSIONS:
-                        yield name, *_size_and_time(entry)
-                        bar.update()
-
-
-def _size_and_time(entry: "os.DirEntry[bytes]") -> tuple[int, int]:
-    try:
-        status = entry.stat()
-    except OSError:  # a broken link, or gone again: reading its header will say so
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
 
 
 # --- several folders ------------------------------------------------------------------------------
@@ -204,7 +201,8 @@ class AudioIndex:
         folders: as given, resolved.
         folder_of: position in ``folders`` of each file's folder.
         frames, sample_rate, channels: from the headers.
-        unusable: (path, reason) of each file that was left out.
+        unusable: (path, reason) of each file, or folder, that was left out.
+        others: suffix -> how many files are no audio and were left alone.
         excluded: how many usable files were left out for their bandwidth.
     """
 
@@ -219,6 +217,8 @@ class AudioIndex:
             for folder, table in zip(self.folders, self._tables, strict=True)
             for row, problem in sorted(table.problems.items())
         ]
+        self.unusable += [one for table in self._tables for one in table.unreadable]
+        self.others = sum((table.others for table in self._tables), Counter[str]())
         self._keep([np.flatnonzero(table.frames > 0) for table in self._tables])
 
     @classmethod
@@ -229,7 +229,7 @@ class AudioIndex:
         progress: bool = True,
         flag: str = "audio folder",
     ) -> "AudioIndex":
-        """Index folders recursively (`EXTENSIONS`), from the cache where nothing changed.
+        """Index folders recursively (`scan_audio`), from the cache where nothing changed.
 
         Args:
             folders: one or more.
@@ -260,7 +260,7 @@ class AudioIndex:
         """Set the files to these rows of each folder's table."""
         self._row = np.concatenate(rows)
         self.folder_of = np.repeat(np.arange(len(rows)), [len(kept) for kept in rows])
-        for column in ("frames", "sample_rate", "channels", "bandwidth_hz"):
+        for column in ("frames", "sample_rate", "channels", "exact_seeks", "bandwidth_hz"):
             parts = [getattr(t, column)[kept] for t, kept in zip(self._tables, rows, strict=True)]
             setattr(self, column, np.concatenate(parts))
         self.duration_s: np.ndarray = self.frames / self.sample_rate
@@ -273,6 +273,7 @@ class AudioIndex:
     frames: np.ndarray
     sample_rate: np.ndarray
     channels: np.ndarray
+    exact_seeks: np.ndarray
     bandwidth_hz: np.ndarray
 
     def __len__(self) -> int:
@@ -296,6 +297,7 @@ class AudioIndex:
             int(self.frames[position]),
             int(self.sample_rate[position]),
             int(self.channels[position]),
+            exact_seeks=bool(self.exact_seeks[position]),
         )
 
     def files_of(self, folder: int) -> range:
@@ -375,12 +377,28 @@ class AudioIndex:
             lines.append(
                 f"{self.excluded} files left out: they end below {self.min_bandwidth_hz:g} Hz"
             )
+        if self.others:
+            lines.append(others_text(self.others))
+        mended = self._notes()
+        if mended:
+            lines.append(f"{len(mended)} files are mended while reading:")
+            lines += [f"  {path}: {note}" for path, note in mended[:LISTED_UNUSABLE]]
+        if len(mended) > LISTED_UNUSABLE:
+            lines.append(f"  and {len(mended) - LISTED_UNUSABLE} more")
         if self.unusable:
             lines.append(f"{len(self.unusable)} files cannot be used:")
             lines += [f"  {path}: {reason}" for path, reason in self.unusable[:LISTED_UNUSABLE]]
         if len(self.unusable) > LISTED_UNUSABLE:
             lines.append(f"  and {len(self.unusable) - LISTED_UNUSABLE} more")
         return "\n".join(lines)
+
+    def _notes(self) -> list[tuple[str, str]]:
+        """(path, what is mended) of the files that a header is wrong of."""
+        return [
+            (str(self._join(folder, table.names[row])), note)
+            for folder, table in zip(self.folders, self._tables, strict=True)
+            for row, note in sorted(table.notes.items())
+        ]
 
     def _describe_folder(self, folder: int, progress: bool) -> list[str]:
         files = self.files_of(folder)
@@ -418,11 +436,10 @@ def _cache_path(folder: Path, cache_dir: Path) -> Path:
 
 
 def _check_usable(folder: Path, table: FolderTable, flag: str) -> None:
-    total, bad = len(table.names), len(table.problems)
+    bad = len(table.problems)
+    total = int(np.sum(table.frames > 0)) + bad
     if total == 0:
-        raise UserError(
-            f"{flag} {folder}: it holds no audio ({', '.join(sorted(EXTENSIONS))}, at any depth)"
-        )
+        raise UserError(f"{flag} {folder}: it holds no audio at any depth ({READABLE})")
     if bad == total or bad > max(ALWAYS_TOLERATED_UNUSABLE, MAX_UNUSABLE_FRACTION * total):
         listed = sorted(table.problems.items())[:LISTED_UNUSABLE]
         problems = [f"{os.fsdecode(table.names[row])}: {problem}" for row, problem in listed]

@@ -194,7 +194,7 @@ def _by_ffmpeg(
     return AudioFile([file], "; ".join(filter(None, notes)), known.exact_seeks)
 
 
-def check_end(path: Path | str | bytes, file: AudioFile) -> None:
+def check_end(file: AudioFile) -> None:
     """Read the last frame of a file that libsndfile opened: a truncated file often has a faultless
     header. What was measured or walked (MP3) is known to be whole.
 

@@ -34,6 +34,8 @@ VIDEO_SUFFIXES = _suffixes(
     """
 )
 MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
+# For messages: what people have.
+READABLE = ".wav .flac .ogg .opus .mp3 .m4a .aac .wma .aiff .au .caf .w64 .mp4 .mov .mkv .webm ..."
 # Not opened: a corpus may have a million of them beside its audio.
 _OTHER_SUFFIXES = _suffixes(
     """

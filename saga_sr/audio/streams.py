@@ -19,11 +19,12 @@ import soxr
 import torch
 from torch import Tensor
 
+from saga_sr.audio.decoder import NO_SOUND
 from saga_sr.audio.file import read_header, resampled_length
+from saga_sr.audio.reader import BLOCK_FRAMES, READ_ERRORS, open_audio, reason
 from saga_sr.support.errors import UserError
 from saga_sr.support.files import atomic_path
 
-BLOCK_FRAMES = 1 << 16
 _RIFF_LIMIT_BYTES = (1 << 32) - (1 << 16)  # sizes in a WAV file are 32-bit numbers
 Encoding = Literal["16", "24", "float"]
 _SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
@@ -65,36 +66,45 @@ class ArraySource:
             yield self._frames[start : start + BLOCK_FRAMES]
 
 
+class SilentFilmError(UserError):
+    """A film without sound, or a picture."""
+
+
 class FileSource:
-    """An audio file that soundfile reads.
+    """An audio file, or the sound of a film (`saga_sr.audio.reader`).
+
+    Attributes:
+        note: what was wrong with the file and is mended while reading, or "".
 
     Raises:
-        UserError: the file is missing, unreadable, empty or truncated.
+        UserError: the file is missing, unreadable, empty or truncated; `SilentFilmError` where it
+            has no sound.
     """
 
     def __init__(self, path: Path) -> None:
         header = read_header(path)
+        if header.problem == NO_SOUND:
+            raise SilentFilmError(f"{path}: {NO_SOUND}")
         if header.problem:
             raise UserError(f"{path}: it cannot be read as audio: {header.problem}")
-        self.name, self._path = str(path), path
+        self.name, self._path, self._known = str(path), path, header.known
         self.sample_rate, self.channels, self.frames = (
             header.sample_rate,
             header.channels,
             header.frames,
         )
+        self.note = header.note
 
     def blocks(self) -> Iterator[np.ndarray]:
         done = 0
         try:
-            with soundfile.SoundFile(self._path) as file:
-                for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
+            with open_audio(self._path, self._known) as file:
+                for block in file.blocks(BLOCK_FRAMES):
                     done += len(block)
                     yield block
-        except soundfile.LibsndfileError as error:
+        except READ_ERRORS as error:
             at_s = done / self.sample_rate
-            raise UserError(f"{self.name}: unreadable at {at_s:.1f} s ({error})") from error
-        if done != self.frames:
-            raise UserError(f"{self.name}: {done} frames, but its header says {self.frames}")
+            raise UserError(f"{self.name}: unreadable at {at_s:.1f} s ({reason(error)})") from error
 
 
 def resampled(source: AudioSource, sample_rate: int) -> Iterator[Tensor]:
@@ -246,7 +256,7 @@ def write_audio(
     large = frames * channels * 4 > _RIFF_LIMIT_BYTES
     container = "FLAC" if path.suffix.lower() == ".flac" else "RF64" if large else "WAV"
     written, peak, over = 0, 0.0, 0
-    with atomic_path(path) as temporary:
+    with atomic_path(path, locked=True) as temporary:
         try:
             with soundfile.SoundFile(
                 temporary, "w", sample_rate, channels, _SUBTYPES[encoding], format=container

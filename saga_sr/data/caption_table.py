@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from saga_sr.support.errors import UserError
+from saga_sr.support.files import json_text
 
 CAPTION_FILE = "captions.jsonl"
 
@@ -49,7 +50,7 @@ class CaptionRecord:
         """The record as one line of JSON; keys without a value are left out."""
         items = {name: getattr(self, name) for name in _RECORD_ORDER}
         given = {name: value for name, value in items.items() if value is not None}
-        return json.dumps(given, ensure_ascii=False) + "\n"
+        return json_text(given) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> "CaptionRecord":

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import soundfile
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from saga_sr.audio.bandwidth import Bandwidth
-from saga_sr.audio.file import EXTENSIONS
+from saga_sr.audio.file import read_header
+from saga_sr.audio.reader import READ_ERRORS, open_audio, reason
+from saga_sr.audio.scan import AUDIO_SUFFIXES
 from saga_sr.audio.streams import ArraySource
 from saga_sr.evaluate.baselines import NoiseEnvelope, shaped_noise, spectral_band_replication
 from saga_sr.evaluate.example import Example
@@ -216,7 +217,11 @@ class Predictions(Competitor):
     def restore(self, example: Example) -> Tensor:
         path = self._find(example.name, example.lowpass.cutoff_hz)
         assert path is not None  # checked before
-        samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
+        try:
+            with open_audio(path) as file:
+                samples = file.read(0, file.frames)
+        except READ_ERRORS as error:
+            raise UserError(f"{path}: it cannot be read ({reason(error)})") from error
         audio = torch.from_numpy(samples.T.copy())
         if not torch.isfinite(audio).all():
             raise UserError(f"{path}: it holds samples that are NaN or infinite")
@@ -235,17 +240,16 @@ class Predictions(Competitor):
         return {"folder": str(self.folder), "sha256": dict(sorted(self._hashes.items()))}
 
 
-_SUFFIXES = tuple(sorted(EXTENSIONS, key=lambda suffix: (suffix != ".wav", suffix)))
+_SUFFIXES = tuple(sorted(AUDIO_SUFFIXES, key=lambda suffix: (suffix != ".wav", suffix)))
 
 
 def _unfit(path: Path, channels: int, samples: int, sample_rate: int) -> str | None:
     """Why a prediction cannot be compared with a truth of this shape, or None."""
-    try:
-        info = soundfile.info(path)
-    except soundfile.LibsndfileError as error:
-        return f"unreadable ({error})"
-    if info.samplerate != sample_rate:
-        return f"{info.samplerate} Hz, the truth has {sample_rate} Hz"
+    info = read_header(path)
+    if info.problem:
+        return f"unreadable ({info.problem})"
+    if info.sample_rate != sample_rate:
+        return f"{info.sample_rate} Hz, the truth has {sample_rate} Hz"
     if info.channels != channels:
         return f"{info.channels} channels, the truth has {channels} (--mono mixes the truth down)"
     if abs(info.frames - samples) > MAX_LENGTH_DIFFERENCE:

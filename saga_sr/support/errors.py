@@ -1,8 +1,12 @@
 """How a user's mistake ends: one clear message on stderr, exit code 2, no traceback."""
 
 import errno
+import io
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any, TextIO
 
 EXIT_OK = 0
 EXIT_PARTIAL = 1  # some files of a batch failed, the others are done
@@ -29,7 +33,8 @@ def first_line(error: BaseException) -> str:
 
 def run_cli(main: Callable[[], int | None]) -> int:
     """Run ``main``; print a `UserError`, or that the disk is full, as ``error: ...`` and return the
-    exit code."""
+    exit code. No name is unprintable, and a reader that goes (``| head``) ends nothing."""
+    sys.stdout, sys.stderr = _patient(sys.stdout), _patient(sys.stderr)
     try:
         return main() or EXIT_OK
     except UserError as error:
@@ -39,6 +44,36 @@ def run_cli(main: Callable[[], int | None]) -> int:
             raise
         print(f"error: {disk_full(error)}, then start the same command again", file=sys.stderr)
     return EXIT_USER_ERROR
+
+
+class _Pipe(io.FileIO):
+    """A pipe whose reader may go: what is written afterwards goes nowhere."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def _patient(stream: TextIO) -> TextIO:
+    """The same stream, which writes every text (escaped where its encoding lacks a character)."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    try:
+        descriptor = stream.fileno()
+        is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    except (OSError, ValueError):
+        is_pipe = False
+    if is_pipe and not isinstance(getattr(stream.buffer, "raw", None), _Pipe):
+        stream.flush()
+        raw = io.BufferedWriter(_Pipe(descriptor, "w", closefd=False))
+        stream = io.TextIOWrapper(raw, stream.encoding, line_buffering=stream.line_buffering)
+    stream.reconfigure(errors="backslashreplace")
+    return stream
 
 
 def disk_full(error: OSError) -> str:

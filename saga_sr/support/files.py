@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,43 @@ from platformdirs import user_cache_path
 
 from saga_sr.support.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows has no locks of this kind; leftovers then stay
+    fcntl = None  # type: ignore[assignment]
+
 _UMASK = os.umask(0o022)  # the only way to read it is to set it
-
-
 os.umask(_UMASK)
-
-
 _TOKEN_BYTES = 4
 _FULL_BYTES = 1 << 20
+_NAME_BYTES = 255  # of a name in a folder, on nearly every file system
+_HASH_BYTES = 4
+
+
+def fitting_name(stem: str, ending: str) -> str:
+    """``stem`` + ``ending``; a name that would be too long is cut, and told apart by a hash."""
+    room = _NAME_BYTES - len(os.fsencode(ending))
+    data = os.fsencode(stem)
+    if len(data) <= room:
+        return stem + ending
+    mark = "~" + hashlib.blake2b(data, digest_size=_HASH_BYTES).hexdigest()
+    cut = data[: room - len(mark)]
+    while cut and data[len(cut)] & 0xC0 == 0x80:  # not within a character
+        cut = cut[:-1]
+    return os.fsdecode(cut) + mark + ending
 
 
 @contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
+def atomic_path(path: Path | str, locked: bool = False) -> Iterator[Path]:
     """A temporary path in the folder of ``path`` that replaces ``path`` when the block succeeds.
 
     The temporary name keeps the suffix of ``path``, since writers choose the format by it. An
     exception, a full disk included, removes the temporary file and leaves ``path`` as it was.
+
+    Args:
+        path: of the file.
+        locked: make the temporary file at once and hold a lock on it, so that `remove_leftovers` in
+            another process leaves it alone.
 
     Raises:
         UserError: the folder cannot be made or written.
@@ -39,11 +60,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     # Random, not the process id: containers that share a disk have equal ids.
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(_TOKEN_BYTES)}.tmp{path.suffix}")
+    temporary = _temporary(path, secrets.token_hex(_TOKEN_BYTES))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent}: the folder cannot be made ({error.strerror})") from error
+    lock = _locked(temporary) if locked else None
     try:
         yield temporary
         temporary.chmod(0o666 & ~_UMASK)  # some writers make files that only the owner can read
@@ -55,6 +77,23 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _temporary(path: Path, token: str) -> Path:
+    return path.with_name(fitting_name(f".{path.stem}", f".{token}.tmp{path.suffix}"))
+
+
+def _locked(path: Path) -> int | None:
+    """Make a file and lock it as long as the descriptor is open; None where there are no locks."""
+    if fcntl is None:
+        return None
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    # Without locks on this file system it is as if there were none.
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 def _is_full(folder: Path) -> bool:
@@ -62,13 +101,29 @@ def _is_full(folder: Path) -> bool:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of ``path`` that a killed process left.
-
-    Only for who knows that nobody else is writing ``path`` now.
-    """
+    """Remove the temporary files of ``path`` that a killed process left; those that a living one
+    writes (`atomic_path` with ``locked``) stay."""
+    marker = "0" * 2 * _TOKEN_BYTES
+    before, after = _temporary(path, marker).name.split(f".{marker}.tmp")
     token = "[0-9a-f]" * (2 * _TOKEN_BYTES)
-    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.{token}.tmp{path.suffix}"):
-        leftover.unlink(missing_ok=True)
+    for leftover in path.parent.glob(f"{glob.escape(before)}.{token}.tmp{glob.escape(after)}"):
+        _remove_unlocked(leftover)
+
+
+def _remove_unlocked(path: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:  # gone already, or another user's
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except OSError:  # somebody writes it now
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -81,14 +136,24 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def write_text_atomic(path: Path | str, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, whole or not at all; what of a name is none, as ``\\udcff``."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json_atomic(path: Path | str, value: Any) -> None:
     """Write ``value`` as readable UTF-8 JSON, whole or not at all."""
-    write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text_atomic(path, json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Readable JSON; in ASCII where a file's name in it is not UTF-8, so that it reads back."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def cache_dir(purpose: str) -> Path:

@@ -1,5 +1,6 @@
 """Audio files of any length, rate and channel count, at full bandwidth.
 
+    saga-sr upsample recording.m4a
     python -m saga_sr.upsample recording.mp3 --model MODEL --output restored.wav
     python -m saga_sr.upsample a.wav b.ogg folder/ --model MODEL --output restored/
 
@@ -28,8 +29,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("inputs", nargs="+", type=Path, metavar="INPUT", help="audio files or folders")
-    add("--model", required=True, help="folder of an exported model, or a hub id owner/name")
-    add("--output", required=True, type=Path, help="a .wav or .flac file, or a folder")
+    add("--model", help="folder of an exported model, or a hub id owner/name (the shipped model)")
+    add(
+        "--output",
+        type=Path,
+        help="a .wav or .flac file, or a folder (old.restored.wav beside old.mp3, and "
+        "recordings.restored beside a folder recordings)",
+    )
     add("--overwrite", action="store_true", help="replace outputs that exist")
     add("--format", choices=("wav", "flac"), help="of files in an output folder (wav)")
     add("--bits", choices=("16", "24", "float"), help="float for WAV, 24 for FLAC")

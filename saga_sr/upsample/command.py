@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,11 +17,20 @@ from tqdm import tqdm
 
 from saga_sr import __version__
 from saga_sr.audio.bandwidth import Bandwidth, measure_bandwidth
-from saga_sr.audio.streams import ENCODINGS, AudioSource, FileSource, WrittenAudio, write_audio
+from saga_sr.audio.scan import Scan
+from saga_sr.audio.streams import (
+    ENCODINGS,
+    AudioSource,
+    FileSource,
+    SilentFilmError,
+    WrittenAudio,
+    write_audio,
+)
 from saga_sr.model import SAGASRModel
 from saga_sr.support.device import pick_device
 from saga_sr.support.errors import EXIT_PARTIAL, EXIT_USER_ERROR, UserError
-from saga_sr.support.files import remove_leftovers
+from saga_sr.support.files import fitting_name, remove_leftovers
+from saga_sr.support.shipped import shipped_model
 from saga_sr.upsample.jobs import Job, Journal, collect_jobs
 from saga_sr.upsample.options import UpsampleOptions, _settings, passes_through, restored
 
@@ -52,8 +61,8 @@ class _Run:
     model: SAGASRModel
     flags: argparse.Namespace
     options: UpsampleOptions
-    journal: Journal | None
     fingerprint: str
+    journals: dict[Path, Journal] = field(default_factory=dict)  # output folder -> its journal
     done: int = 0
     failed: int = 0
 
@@ -61,6 +70,12 @@ class _Run:
         try:
             self._do_candidates(job)
             self.done += 1
+        except SilentFilmError as error:
+            if job.root is None:  # asked for by name
+                self.failed += 1
+                _say(f"error: {error}", sys.stderr)
+            else:
+                _say(f"{error}: left alone")
         except (UserError, OSError, torch.OutOfMemoryError) as error:
             self.failed += 1
             _say(f"error: {_message(job, error)}", sys.stderr)
@@ -68,7 +83,12 @@ class _Run:
     def _do_candidates(self, job: Job) -> None:
         outputs = _candidate_outputs(job.output, self.options.seed, self.flags.num_candidates)
         key = self._key(job)
-        missing = [(seed, path) for seed, path in outputs if not self._is_done(path, key, seed)]
+        journal = None if job.root is None else self._journal(job.root)
+        missing = [
+            (seed, path)
+            for seed, path in outputs
+            if journal is None or not journal.is_done(path, key | {"seed": seed})
+        ]
         for seed, path in outputs:
             if (seed, path) not in missing:
                 _say(f"{path}: done before")
@@ -83,8 +103,8 @@ class _Run:
         for seed, path in missing:
             remove_leftovers(path)
             report = self._write(path, source, bandwidth, replace(self.options, seed=seed))
-            if self.journal is not None:
-                self.journal.add(path, key | {"seed": seed}, report)
+            if journal is not None:
+                journal.add(path, key | {"seed": seed}, report)
 
     def _key(self, job: Job) -> dict[str, Any]:
         """What a finished output must have been made from to be left alone."""
@@ -99,8 +119,11 @@ class _Run:
             "made_by": self.fingerprint,
         }
 
-    def _is_done(self, output: Path, key: dict[str, Any], seed: int) -> bool:
-        return self.journal is not None and self.journal.is_done(output, key | {"seed": seed})
+    def _journal(self, folder: Path) -> Journal:
+        if folder not in self.journals:
+            _make_folder(folder)
+            self.journals[folder] = Journal(folder)
+        return self.journals[folder]
 
     def _write(
         self, path: Path, source: AudioSource, bandwidth: Bandwidth, options: UpsampleOptions
@@ -139,7 +162,9 @@ def _candidate_outputs(output: Path, seed: int, count: int) -> list[tuple[int, P
     if count == 1:
         return [(seed, output)]
     seeds = range(seed, seed + count)
-    return [(s, output.with_name(f"{output.stem}.seed{s}{output.suffix}")) for s in seeds]
+    return [
+        (s, output.with_name(fitting_name(output.stem, f".seed{s}{output.suffix}"))) for s in seeds
+    ]
 
 
 def _encoding(path: Path, bits: str | None) -> str:
@@ -150,6 +175,8 @@ def describe(source: AudioSource, bandwidth: Bandwidth, options: UpsampleOptions
     """One line on what an input is and what will be done with it."""
     duration_s = source.frames / source.sample_rate
     what = f"{source.name}: {source.sample_rate} Hz, {source.channels} ch, {duration_s:.2f} s"
+    if note := getattr(source, "note", ""):
+        what += f" ({note})"
     if bandwidth.is_silent:
         return f"{what}, silent: stays silent"
     what += f", roll-off {bandwidth.rolloff_hz:.0f} Hz, band ends at {bandwidth.end_hz:.0f} Hz"
@@ -197,26 +224,30 @@ def main(flags: argparse.Namespace) -> int:
     Returns:
         0, 1 (some files failed), 2 (all of them), or 130 (stopped by Ctrl-C).
     """
-    jobs = collect_jobs(flags.inputs, flags.output, flags.format)
+    looked = Scan()
+    jobs = collect_jobs(flags.inputs, flags.output, flags.format, looked)
     _check_encodings(jobs, flags.bits)
     device, options = pick_device(flags.device), _options(flags)
-    model = SAGASRModel.from_pretrained(flags.model)
+    model = SAGASRModel.from_pretrained(flags.model or shipped_model())
     fingerprint = _fingerprint(model, flags, options)
     model = model.to(device)
     # A wrong option is one error, not one per file.
     _settings(model, options, Bandwidth(0.0, 1.0, model.config.sample_rate / 2))
-    into_folder = jobs[0].output != flags.output
-    if into_folder:
-        _make_folder(flags.output)
-    journal = Journal(flags.output) if into_folder else None
-    run = _Run(model, flags, options, journal, fingerprint)
+    for folder in {job.root for job in jobs if job.root is not None}:
+        _make_folder(folder)
+    if looked.others:
+        _say(looked.others_text())
+    run = _Run(model, flags, options, fingerprint)
+    for path, problem in looked.unreadable:
+        run.failed += 1
+        _say(f"error: {path}: the folder cannot be looked into ({problem})", sys.stderr)
     try:
         for job in _with_count(jobs):
             run.do(job)
     except KeyboardInterrupt:
         _say("stopped; the same command goes on from here", sys.stderr)
         return 128 + signal.SIGINT
-    if run.failed and len(jobs) > 1:
+    if run.failed and run.failed + run.done > 1:
         print(f"{run.done} of {len(jobs)} files done, {run.failed} failed", file=sys.stderr)
     return 0 if not run.failed else EXIT_PARTIAL if run.done else EXIT_USER_ERROR
 

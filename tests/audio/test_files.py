@@ -361,6 +361,7 @@ def test_index_of_a_million_files_draws_and_loads_quickly(tmp_path: Path) -> Non
         frames=np.full(count, RATE, dtype=np.int64),
         sample_rate=np.full(count, RATE, dtype=np.int32),
         channels=np.full(count, 2, dtype=np.int32),
+        exact_seeks=np.ones(count, dtype=bool),
         bandwidth_hz=np.full(count, np.nan, dtype=np.float32),
     )
     table.save(tmp_path / "big.npz")

@@ -41,6 +41,10 @@ class NoSoundError(OSError):
     """A picture, a film without sound: nothing is damaged, but there is nothing to hear."""
 
 
+class UnknownFormatError(OSError):
+    """FFmpeg does not know what this is."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """What decoding a whole file gives.
@@ -222,7 +226,7 @@ class _Stream:
         self.note = ""
         self._file = SplicedFile(path, pieces) if pieces else open(path, "rb")  # noqa: SIM115
         try:
-            with _translated():
+            with _translated(UnknownFormatError):
                 self._container = av.open(
                     self._file,
                     mode="r",
@@ -358,14 +362,14 @@ def _next_packet(packets: "Iterator[av.Packet]") -> "av.Packet | None":
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(kind: type[OSError] = OSError) -> Iterator[None]:
     """FFmpeg's errors as an `OSError` that says what FFmpeg says."""
     import av
 
     try:
         yield
     except av.FFmpegError as error:
-        raise OSError(_reason(error)) from error
+        raise kind(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:

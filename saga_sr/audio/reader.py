@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import soundfile
 
-from saga_sr.audio.decoder import DecodedFile, NoSoundError, measure
+from saga_sr.audio.decoder import DecodedFile, UnknownFormatError, measure
 from saga_sr.audio.repair import Layout, Piece, SplicedFile, layout_of
 
 BLOCK_FRAMES = 1 << 16
@@ -120,8 +120,7 @@ def open_audio(path: Path | str | bytes, known: Known | None = None) -> AudioFil
         known: from an earlier look; without it, what only decoding can tell is measured.
 
     Raises:
-        OSError, RuntimeError, ValueError: it cannot be read as audio; `NoSoundError` where it holds
-            none. `reason` puts them in words.
+        OSError, RuntimeError, ValueError: it cannot be read as audio; `reason` puts them in words.
     """
     if known is not None and (file := _unchanged(path, known)) is not None:
         return file
@@ -184,10 +183,8 @@ def _by_ffmpeg(
     if known is None:
         try:
             found = measure(path, pieces)
-        except NoSoundError:
-            raise
-        except OSError as error:
-            raise (unread if isinstance(unread, soundfile.LibsndfileError) else error) from error
+        except UnknownFormatError as error:
+            raise unread from error
         known = Known(found.frames, found.sample_rate, found.channels, found.exact_seeks)
         notes.append(found.note)
     file = DecodedFile(path, known.frames, known.exact_seeks, pieces)

@@ -132,7 +132,7 @@ class SplicedFile(io.RawIOBase):
 
 
 # ---------------------------------------------------------------------------- WAV
-_UNKNOWN_SIZE = 0xFFFFFFFF  # libsndfile reads to the end of the file then
+_UNKNOWN_SIZE = 0xFFFFFFFF  # or one of 4 GiB and more: libsndfile reads to the end of the file
 _STREAMED_SIZES = range(0x7FFF0000, 1 << 32)  # what is written where the length is not known yet
 _LEAST_LOST_BYTES = 1024  # fewer behind the audio are somebody's odd tag, not audio
 
@@ -164,12 +164,13 @@ def _data_layout(
     if there - length < _LEAST_LOST_BYTES or _chunks_follow(file, begin + length, size):
         return AS_IT_IS
     header = file_bytes(file, 0, begin)
-    mended = header[:4] + struct.pack("<I", _UNKNOWN_SIZE) + header[8:-4]
+    riff_size, data_size = (min(known, _UNKNOWN_SIZE) for known in (size - 8, there))
+    mended = header[:4] + struct.pack("<I", riff_size) + header[8:-4]
     note = (
         f"its header was never finished: it says {length / bytes_per_s:.1f} s, "
         f"{there / bytes_per_s:.1f} s are there and are read"
     )
-    return Layout(((mended + struct.pack("<I", _UNKNOWN_SIZE), (begin, size)),), note)
+    return Layout(((mended + struct.pack("<I", data_size), (begin, size)),), note)
 
 
 def _chunks_follow(file: io.BufferedReader, position: int, size: int) -> bool:

@@ -8,7 +8,7 @@ from a file that somebody else put there.
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Job:
 
     input: Path
     output: Path
-    root: Path | None = None
+    root: Path | None = field(default=None, compare=False)
 
 
 def collect_jobs(

@@ -4,27 +4,37 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install lint test demo app benchmarks clean
+.PHONY: install dev lint test demo app benchmarks clean
 
 install: $(INSTALLED)
 
-# Two steps: stable-audio-tools pins versions that exclude today's numpy (see README.md).
-$(INSTALLED): requirements.txt requirements-nodeps.txt constraints.txt
+# In steps: stable-audio-tools pins versions that exclude today's numpy (see README.md).
+$(INSTALLED): requirements.txt requirements-text.txt requirements-nodeps.txt constraints.txt \
+  pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "error: $(PYTHON) is not Python 3.11 to 3.13; try: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
+	$(PIP_INSTALL) -c constraints.txt -r requirements.txt -r requirements-text.txt
+	$(PIP_INSTALL) --no-deps -r requirements-nodeps.txt
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-lint: install
+# What tests and tools need beside it
+dev: $(VENV)/.dev
+
+$(VENV)/.dev: $(INSTALLED) requirements-dev.txt
+	$(PIP_INSTALL) -c constraints.txt -r requirements-dev.txt
+	@touch $@
+
+lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint $(VENV)/.app
 	$(BIN)/python -m pytest
 
 demo: install
@@ -35,13 +45,12 @@ app: $(VENV)/.app
 	$(BIN)/python -m saga_sr.app
 
 $(VENV)/.app: $(INSTALLED) requirements-app.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts \
-	  -r requirements-app.txt
+	$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt -r requirements-app.txt
 	@touch $@
 
 # All that a CPU does in about ten minutes; docs/benchmarks.md says what the figures mean.
 benchmarks: export OMP_NUM_THREADS := 1
-benchmarks: install
+benchmarks: dev
 	$(BIN)/python benchmarks/speed/startup.py
 	$(BIN)/python benchmarks/speed/data_loading.py
 	$(BIN)/python benchmarks/speed/training_step.py --batch_size 2 --repeats 1

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from saga_sr.support.choices import Solver
 from saga_sr.support.errors import UserError
+from saga_sr.support.shipped import shipped_file
 
 PROMPT_ID = "prompt"
 SECONDS_IDS = ("seconds_start", "seconds_total")
@@ -366,13 +367,15 @@ class ModelConfig(Section):
 
 
 def load_model_config(path: Path | str) -> ModelConfig:
-    """Read and validate a model JSON.
+    """Read and validate a model JSON; the shipped ones are found by their names from any folder.
 
     Raises:
         UserError: the file is missing, is not JSON, or breaks any rule; all problems are listed.
     """
+    shipped = shipped_file(str(path)) if len(Path(path).parts) == 1 else None
+    readable = shipped if shipped is not None and not Path(path).exists() else Path(path)
     try:
-        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        raw = json.loads(readable.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: the model config cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -12,12 +12,10 @@ was killed. Gradio is an extra and is imported only to serve.
 """
 
 import argparse
-from pathlib import Path
 
 from saga_sr.support.choices import DEVICES
 from saga_sr.support.errors import run_cli
-
-DEMO_MODEL = Path(__file__).parents[2] / "models" / "saga-sr-demo"
+from saga_sr.support.shipped import MODEL, shipped_file
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--model",
         nargs="+",
-        default=[str(DEMO_MODEL)],
+        default=[str(shipped_file(MODEL) or MODEL)],
         metavar="FOLDER",
         help="exported models or hub ids to choose from (the demo model of this repository)",
     )

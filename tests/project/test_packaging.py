@@ -15,8 +15,9 @@ import soundfile
 from tiny_restorer import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUIREMENTS = ("requirements.txt", "requirements-nodeps.txt")
-PINS = (*REQUIREMENTS, "requirements-app.txt", "constraints.txt")
+REQUIREMENTS = ("requirements.txt", "requirements-text.txt", "requirements-nodeps.txt")
+EXTRA_REQUIREMENTS = ("requirements-app.txt", "requirements-captions.txt", "requirements-dev.txt")
+PINS = (*REQUIREMENTS, *EXTRA_REQUIREMENTS, "constraints.txt")
 PINNED = re.compile(r"([A-Za-z0-9][\w.-]*)==[\w.+!]+")
 HELP_SECONDS = 1.0
 

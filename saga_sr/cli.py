@@ -44,4 +44,3 @@ def main() -> int:
     sys.argv = [sys.argv[0], *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     return EXIT_OK
-

@@ -46,21 +46,32 @@ class UnknownFormatError(OSError):
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What decoding a whole file gives.
+class Known:
+    """What an earlier look at a file found; opening it then costs no decoding.
 
     Attributes:
         frames: the true length, in samples per channel.
         sample_rate: Hz.
         channels: how many.
         exact_seeks: whether time stamps lead to every frame's first sample exactly.
-        note: what was wrong with the file and was mended, or "".
     """
 
     frames: int
     sample_rate: int
     channels: int
-    exact_seeks: bool
+    exact_seeks: bool = True
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What decoding a whole file gives.
+
+    Attributes:
+        known: about its audio.
+        note: what was wrong with the file and was mended, or "".
+    """
+
+    known: Known
     note: str
 
 
@@ -91,24 +102,22 @@ def measure(path: Path | str | bytes, pieces: Sequence[Piece] = ()) -> Measured:
             raise OSError(f"it is truncated: {counted / rate:.1f} of {told / rate:.1f} s are there")
         if 0 < padding <= _MAX_PADDING_FRAMES * largest:
             counted -= padding
-        measured = Measured(counted, stream.sample_rate, stream.channels, exact, stream.note)
-    if exact and not all(
-        _seeks_to(path, pieces, measured, *heard) for heard in samples_heard.items()
-    ):
-        return replace(measured, exact_seeks=False)
-    return measured
+        known, note = Known(counted, stream.sample_rate, stream.channels, exact), stream.note
+    if exact and not all(_seeks_to(path, pieces, known, *heard) for heard in samples_heard.items()):
+        known = replace(known, exact_seeks=False)
+    return Measured(known, note)
 
 
 def _seeks_to(
     path: Path | str | bytes,
     pieces: Sequence[Piece],
-    measured: Measured,
+    known: Known,
     first: int,
     heard: np.ndarray,
 ) -> bool:
     """Whether a seek gives what decoding from the start gave, but for a decoder's own noise."""
-    heard = heard[: measured.frames - first]
-    with DecodedFile(path, measured.frames, True, pieces) as file:
+    heard = heard[: known.frames - first]
+    with DecodedFile(path, known, pieces) as file:
         try:
             again = file.read(first, len(heard))
         except OSError:
@@ -122,20 +131,18 @@ class DecodedFile:
 
     Args:
         path: of the file.
-        frames: its true length, from `measure`.
-        exact_seeks: the same.
+        known: from `measure`.
         pieces: of the file, where it is not read as it is.
     """
 
     def __init__(
         self,
         path: Path | str | bytes,
-        frames: int,
-        exact_seeks: bool,
+        known: Known,
         pieces: Sequence[Piece] = (),
     ) -> None:
-        self._path, self._pieces, self._exact_seeks = path, pieces, exact_seeks
-        self.frames = frames
+        self._path, self._pieces, self._exact_seeks = path, pieces, known.exact_seeks
+        self.frames = known.frames
         self._stream = _Stream(path, pieces)
         self._decoded = self._stream.frames()
         self.sample_rate, self.channels = self._stream.sample_rate, self._stream.channels

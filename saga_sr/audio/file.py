@@ -11,7 +11,8 @@ from typing import TypeVar
 import numpy as np
 import soxr
 
-from saga_sr.audio.reader import READ_ERRORS, Known, check_end, open_audio, reason
+from saga_sr.audio.decoder import Known
+from saga_sr.audio.reader import READ_ERRORS, check_end, open_audio, reason
 from saga_sr.support.errors import UserError
 
 READ_ATTEMPTS = 3
@@ -34,7 +35,7 @@ class AudioHeader:
         sample_rate: Hz.
         channels: how many.
         problem: why the file cannot be used, or "".
-        exact_seeks: see `saga_sr.audio.decoder.Measured`.
+        exact_seeks: see `saga_sr.audio.decoder.Known`.
         note: what was wrong with the file and is mended while reading, or "".
     """
 

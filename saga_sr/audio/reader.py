@@ -7,15 +7,14 @@ the rest (`saga_sr.audio.decoder`).
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import soundfile
 
-from saga_sr.audio.decoder import DecodedFile, UnknownFormatError, measure
-from saga_sr.audio.repair import Layout, Piece, SplicedFile, layout_of
+from saga_sr.audio.decoder import DecodedFile, Known, UnknownFormatError, measure
+from saga_sr.audio.repair import Layout, Piece, SplicedFile, flac_pieces, layout_of
 
 BLOCK_FRAMES = 1 << 16
 # Decoded and dropped before what a seek in an MP3 or an OGG leads to: an MP3 frame needs up to ten
@@ -23,21 +22,6 @@ BLOCK_FRAMES = 1 << 16
 PREROLL_FRAMES = 16 * 1152
 # libsndfile's errors are RuntimeErrors; a damaged MP3 can make it ask numpy for -3 samples.
 READ_ERRORS = (OSError, RuntimeError, ValueError)
-
-
-@dataclass(frozen=True)
-class Known:
-    """What an earlier look at a file found; opening it then costs no decoding.
-
-    Attributes:
-        frames, sample_rate, channels: of the audio.
-        exact_seeks: see `saga_sr.audio.decoder.Measured`.
-    """
-
-    frames: int
-    sample_rate: int
-    channels: int
-    exact_seeks: bool = True
 
 
 class _Part(Protocol):
@@ -127,6 +111,8 @@ def open_audio(path: Path | str | bytes, known: Known | None = None) -> AudioFil
     if os.path.getsize(path) == 0:
         raise OSError("the file is empty (0 bytes)")
     layout = layout_of(path)
+    if layout.flac_start is not None:
+        layout = _flac_with_length(path, layout.flac_start, known)
     unread: Exception = OSError("it cannot be decoded")
     if not layout.for_ffmpeg:
         try:
@@ -175,6 +161,12 @@ def _by_libsndfile(path: Path | str | bytes, layout: Layout) -> AudioFile:
         raise
 
 
+def _flac_with_length(path: Path | str | bytes, start: int, known: Known | None) -> Layout:
+    known = known or measure(path).known
+    note = f"its header holds no length; decoding gives {known.frames / known.sample_rate:.1f} s"
+    return Layout((flac_pieces(path, start, known.frames),), note)
+
+
 def _by_ffmpeg(
     path: Path | str | bytes, layout: Layout, known: Known | None, unread: Exception
 ) -> AudioFile:
@@ -185,9 +177,9 @@ def _by_ffmpeg(
             found = measure(path, pieces)
         except UnknownFormatError as error:
             raise unread from error
-        known = Known(found.frames, found.sample_rate, found.channels, found.exact_seeks)
+        known = found.known
         notes.append(found.note)
-    file = DecodedFile(path, known.frames, known.exact_seeks, pieces)
+    file = DecodedFile(path, known, pieces)
     return AudioFile([file], "; ".join(filter(None, notes)), known.exact_seeks)
 
 

@@ -37,11 +37,13 @@ class Layout:
         parts: one stream for libsndfile each, in pieces; none: the file as it is.
         note: what was mended, or "".
         for_ffmpeg: libsndfile must not try: it would take the file for what it is not.
+        flac_start: where a FLAC begins whose length only decoding tells (`flac_pieces`).
     """
 
     parts: tuple[tuple[Piece, ...], ...] = ()
     note: str = ""
     for_ffmpeg: bool = False
+    flac_start: int | None = None
 
 
 AS_IT_IS = Layout()
@@ -68,7 +70,7 @@ def _layout(path: bytes, size: int, mtime_ns: int) -> Layout:
         if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
             return _wav_layout(file, size)
         if head[:4] == b"fLaC":
-            return _flac_layout(path, file, start, size)
+            return _flac_layout(file, start)
         if head[:4] == b"OggS":
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _ogg_layout(data)
@@ -191,19 +193,24 @@ def file_bytes(file: io.BufferedReader, start: int, stop: int) -> bytes:
 
 
 # ---------------------------------------------------------------------------- FLAC
-def _flac_layout(path: bytes, file: io.BufferedReader, start: int, size: int) -> Layout:
-    """STREAMINFO ends with 36 bits of length and a checksum of 16 bytes."""
-    from saga_sr.audio import decoder
+_FLAC_LENGTH_ENDS = 26  # bytes from the begin of the file
 
-    info = file_bytes(file, start, start + 26)
-    if len(info) < 26 or int.from_bytes(info[18:26], "big") & ((1 << 36) - 1):
+
+def _flac_layout(file: io.BufferedReader, start: int) -> Layout:
+    """STREAMINFO tells the length in 36 bits: 0 is an unknown one."""
+    info = file_bytes(file, start, start + _FLAC_LENGTH_ENDS)
+    if len(info) < _FLAC_LENGTH_ENDS or int.from_bytes(info[-8:], "big") & ((1 << 36) - 1):
         return AS_IT_IS
-    measured = decoder.measure(path)
-    words = int.from_bytes(info[18:26], "big") | measured.frames
-    mended = info[:18] + words.to_bytes(8, "big")
-    length_s = measured.frames / measured.sample_rate
-    note = f"its header holds no length; decoding gives {length_s:.1f} s"
-    return Layout(((mended, (start + 26, size)),), note)
+    return Layout(flac_start=start)
+
+
+def flac_pieces(path: Path | str | bytes, start: int, frames: int) -> tuple[Piece, ...]:
+    """A FLAC that begins at ``start`` and tells no length, with its length."""
+    with open(path, "rb") as file:
+        info = file_bytes(file, start, start + _FLAC_LENGTH_ENDS)
+    words = int.from_bytes(info[-8:], "big") | frames
+    behind = (start + _FLAC_LENGTH_ENDS, os.path.getsize(path))
+    return (info[:-8] + words.to_bytes(8, "big"), behind)
 
 
 # ---------------------------------------------------------------------------- OGG

@@ -56,7 +56,7 @@ def full_band_clips(
     """
     import torch
 
-    from saga_sr.audio.bandwidth import spectrum_end_hz
+    from saga_sr.audio.band_end import spectrum_end_hz
     from saga_sr.audio.index import AudioIndex
 
     index = AudioIndex.scan([folder], progress=False)

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.audio.file import resampled_length
 from saga_sr.audio.index import AudioIndex
 from saga_sr.lowpass import Lowpass, LowpassOptions, apply_lowpass, draw_lowpass, field_lowpass
@@ -248,7 +248,7 @@ class SAGASRDataset(Dataset[Item]):
     Metadata: ``lr_audio`` [C, T], ``audio_path``, ``lr_cutoff_hz``, ``lr_passband_hz``,
     ``transcript``, ``caption``, ``prompt``, ``seconds_start`` (0), ``seconds_total``, ``draw``,
     ``hr_end_hz`` (where the HR clip's own spectrum ends,
-    `saga_sr.audio.bandwidth.spectrum_end_hz`), and with ``compute_rolloff`` ``rolloff_low`` and
+    `saga_sr.audio.band_end.spectrum_end_hz`), and with ``compute_rolloff`` ``rolloff_low`` and
     ``rolloff_high``. With ``defer_lowpass``, ``lowpass`` is there instead of ``lr_audio``
     and ``rolloff_low``.
     """

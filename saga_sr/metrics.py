@@ -269,7 +269,7 @@ def high_band_error_db(
     ref: Tensor,
     cutoff_hz: Hertz,
     sample_rate: int = 44100,
-    top_hz: Hertz | None = None,
+    end_hz: Hertz | None = None,
 ) -> Tensor:
     """Mean absolute level difference of third-octave bands above the cutoff, frame by frame, in dB.
 
@@ -282,18 +282,18 @@ def high_band_error_db(
         est, ref: [B, C, T] in [-1, 1].
         cutoff_hz: where the bands begin, a number or [B].
         sample_rate: in Hz.
-        top_hz: where they end (`spectrum_end_hz` of the truth), a number or [B]; None is Nyquist.
+        end_hz: where they end (`spectrum_end_hz` of the truth), a number or [B]; None is Nyquist.
 
     Returns:
         [B]; 0 if both are silent above the cutoff.
 
     Raises:
-        ValueError: a cutoff is not below its ``top_hz``.
+        ValueError: a cutoff is not below its ``end_hz``.
     """
     batch = est.shape[0]
     lows = _per_item(cutoff_hz, batch, est).tolist()
-    tops = _per_item(sample_rate / 2 if top_hz is None else top_hz, batch, est).tolist()
-    edges = [band_edges_hz(low, top) for low, top in zip(lows, tops, strict=True)]
+    ends = _per_item(sample_rate / 2 if end_hz is None else end_hz, batch, est).tolist()
+    edges = [band_edges_hz(low, end) for low, end in zip(lows, ends, strict=True)]
     est_db, ref_db = (_level_db(_band_power(audio, edges, sample_rate)) for audio in (est, ref))
     counted = torch.maximum(est_db, ref_db) > BAND_FLOOR_DBFS
     return _mean_where((est_db - ref_db).abs(), counted)

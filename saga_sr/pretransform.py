@@ -42,7 +42,7 @@ class Pretransform(nn.Module, ABC):
 
     def content(self, end_hz: Tensor) -> Tensor:
         """Where an HR latent is a target: 1 at frequencies below the end of its clip's spectrum
-        [B] (`saga_sr.audio.bandwidth.spectrum_end_hz`) and 0 above, where a codec or a dull
+        [B] (`saga_sr.audio.band_end.spectrum_end_hz`) and 0 above, where a codec or a dull
         microphone has left nothing that a model should learn to leave out. Broadcastable to
         [B, D, L]; 1 everywhere for an autoencoder, whose channels are no frequencies."""
         return torch.ones_like(end_hz)[:, None, None]

@@ -50,7 +50,7 @@ def panels(model: "SAGASRModel", truth: "Tensor", cutoff_hz: float) -> "dict[str
     """Input, band replication, the model's output and the truth, each with its two errors."""
     import torch
 
-    from saga_sr.audio.bandwidth import spectrum_end_hz
+    from saga_sr.audio.band_end import spectrum_end_hz
     from saga_sr.evaluate.baselines import spectral_band_replication
     from saga_sr.lowfreq import low_frequency_replace
     from saga_sr.lowpass import apply_lowpass, field_lowpass

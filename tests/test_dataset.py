@@ -12,7 +12,7 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.audio.index import AudioIndex
 from saga_sr.data.caption_table import CaptionRecord, CaptionTable
 from saga_sr.dataset import (

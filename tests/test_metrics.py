@@ -19,7 +19,7 @@ from torch import Tensor
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
 from saga_sr import metrics
-from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.metrics import (
     LSD_DEFINITIONS,
     band_edges_hz,
@@ -301,7 +301,7 @@ def test_high_band_error_is_blind_below_the_cutoff_and_above_the_top() -> None:
     ref = noise()
     middle = below(ref, 14000) - below(ref, 4000)
     for est, lowest, highest in ((ref - middle, 50, 80), (middle, 0, 0.1)):
-        assert lowest <= high_band_error_db(est, ref, 6000, top_hz=12000).item() <= highest
+        assert lowest <= high_band_error_db(est, ref, 6000, end_hz=12000).item() <= highest
 
 
 def test_high_band_error_of_a_lowpassed_clip_hardly_sees_16_bit_rounding() -> None:
@@ -334,7 +334,7 @@ def test_high_band_error_cutoffs_and_tops_per_item_equal_each_clip_alone() -> No
 
 def test_high_band_error_cutoff_above_the_top_is_refused() -> None:
     with pytest.raises(ValueError, match="no band lies between 16000 and 15000 Hz"):
-        high_band_error_db(noise(), noise(), 16000, top_hz=15000)
+        high_band_error_db(noise(), noise(), 16000, end_hz=15000)
 
 
 def test_silence_against_silence_is_perfect_in_the_band_metrics() -> None:

@@ -23,7 +23,7 @@ from scipy import signal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from saga_sr.audio.bandwidth import band_end_hz, spectrum_end_hz
+from saga_sr.audio.band_end import band_end_hz, spectrum_end_hz
 from saga_sr.audio.index import AudioIndex
 
 RATE = 44100

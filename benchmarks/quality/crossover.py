@@ -34,7 +34,7 @@ import torch
 from scipy import signal
 from torch import Tensor
 
-from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.audio.spectrogram import comparison_figure
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.lowpass import apply_lowpass, field_lowpass

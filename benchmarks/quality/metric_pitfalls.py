@@ -21,7 +21,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.metrics import (
     LSD_DEFINITIONS,
@@ -169,7 +169,7 @@ def lossy_truth() -> str:
                 for top in (None, end_hz)
                 for metric in (
                     lambda e, r, hz: lsd(e, r, low_hz=CUTOFF_HZ, high_hz=hz),
-                    lambda e, r, hz: high_band_error_db(e, r, CUTOFF_HZ, top_hz=hz),
+                    lambda e, r, hz: high_band_error_db(e, r, CUTOFF_HZ, end_hz=hz),
                 )
             ),
         ]

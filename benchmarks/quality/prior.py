@@ -19,7 +19,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.audio.index import AudioIndex
 from saga_sr.config import MDCTConfig
 from saga_sr.lowfreq import low_frequency_replace

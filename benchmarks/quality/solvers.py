@@ -29,7 +29,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.shared import RATE, full_band_clips
-from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.config import SamplingSection
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.lowpass import apply_lowpass, field_lowpass
@@ -58,12 +58,12 @@ class Clips:
         self.lr_audio = apply_lowpass(self.truth, RATE, low_pass)
         self.cutoff_hz, self.passband_hz = cutoff_hz, low_pass.passband_hz(RATE)
         self.noise = segment_noise(model.config, [("solvers", i) for i in range(len(clips))])
-        self.top_hz = torch.tensor([spectrum_end_hz(clip, RATE) for clip in self.truth])
+        self.end_hz = torch.tensor([spectrum_end_hz(clip, RATE) for clip in self.truth])
 
     def quality(self, generated: Tensor) -> tuple[float, float, float]:
         """Mean LSD, mean band error (dB) and median level (dB) after the crossover."""
         found = low_frequency_replace(generated, self.lr_audio, self.passband_hz, RATE)
-        error = high_band_error_db(found, self.truth, self.cutoff_hz, RATE, self.top_hz)
+        error = high_band_error_db(found, self.truth, self.cutoff_hz, RATE, self.end_hz)
         gain = self._power_above(found) / self._power_above(self.truth)
         return (
             lsd(found, self.truth).mean().item(),

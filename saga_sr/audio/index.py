@@ -331,7 +331,7 @@ class AudioIndex:
         """Fill ``bandwidth_hz`` of these files, once: what is measured is cached with the headers.
 
         A file's bandwidth is where the common spectrum of three crops of 1.5 s ends, at its own
-        sample rate (`saga_sr.audio.bandwidth.spectrum_end_hz`).
+        sample rate (`saga_sr.audio.band_end.spectrum_end_hz`).
         """
         todo = [one for one in positions if np.isnan(self.bandwidth_hz[one])]
         if not todo:
@@ -456,7 +456,7 @@ def _bandwidth_hz(path: Path, header: AudioHeader) -> float:
     """Where the spectrum of a file ends, in Hz; 0 for a silent one."""
     import torch
 
-    from saga_sr.audio.bandwidth import spectrum_end_hz
+    from saga_sr.audio.band_end import spectrum_end_hz
 
     length = min(header.frames, round(BANDWIDTH_CROP_S * header.sample_rate))
     crops = [

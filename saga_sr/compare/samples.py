@@ -16,7 +16,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.listen.page import ListeningPage, PageClip, PageMetric, Version
 from saga_sr.lowpass import field_lowpass
 from saga_sr.support.errors import UserError

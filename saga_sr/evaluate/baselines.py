@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.metrics import band_edges_hz
 from saga_sr.support.errors import UserError
 

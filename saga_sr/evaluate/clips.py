@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.audio.file import resampled_length
 from saga_sr.audio.index import AudioIndex
 from saga_sr.data.caption_table import CAPTION_FILE, CaptionTable
@@ -45,7 +45,7 @@ class Clip:
     crop: Crop
     end_hz: float = 0.0
 
-    def top_hz(self, sample_rate: int) -> float | None:
+    def measured_end_hz(self, sample_rate: int) -> float | None:
         """Up to where it is measured; None is all the way."""
         return None if self.end_hz >= FULL_BAND * sample_rate / 2 else self.end_hz
 

@@ -250,7 +250,7 @@ class Evaluation:
         estimate = row.restore(example)
         self.seconds[row.name] += time.perf_counter() - start
         self._keep(row, clip.name, group[1], estimate)
-        measured = Measured(estimate, example, clip.top_hz(example.sample_rate))
+        measured = Measured(estimate, example, clip.measured_end_hz(example.sample_rate))
         values = {name: metric.compute(measured) for name, metric in self.metrics.items()}
         self.results.add(group, row.name, clip.name, values)
         self._embed(group, row.name, estimate)
@@ -334,8 +334,10 @@ class Evaluation:
         """What must be known of the clips of a group."""
         category, cutoff_hz = group
         clips = [clip for clip in self.clips.clips if clip.category == category]
-        tops = [c.top_hz(self.clips.sample_rate) for c in clips if c.problem(cutoff_hz) is None]
-        early = [hz for hz in tops if hz is not None]
+        ends = [
+            c.measured_end_hz(self.clips.sample_rate) for c in clips if c.problem(cutoff_hz) is None
+        ]
+        early = [hz for hz in ends if hz is not None]
         notes = []
         if early:
             notes.append(

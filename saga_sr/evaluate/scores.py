@@ -39,12 +39,12 @@ class Measured:
     Attributes:
         estimate: [C, T].
         example: truth, input and low-pass.
-        top_hz: where the truth ends; None is Nyquist.
+        end_hz: where the truth ends; None is Nyquist.
     """
 
     estimate: Tensor
     example: Example
-    top_hz: float | None
+    end_hz: float | None
 
     @property
     def pair(self) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,7 @@ class Metric:
 def _lsd(one: Measured, definition: str = "saga", band: str = "full") -> float:
     cutoff_hz = one.example.lowpass.cutoff_hz
     low_hz = cutoff_hz if band == "high" else None
-    high_hz = cutoff_hz if band == "low" else one.top_hz
+    high_hz = cutoff_hz if band == "low" else one.end_hz
     rate = one.example.sample_rate
     return metrics.lsd(*one.pair, definition, rate, low_hz, high_hz).item()
 
@@ -79,7 +79,7 @@ def _lsd(one: Measured, definition: str = "saga", band: str = "full") -> float:
 def _high_band_error(one: Measured) -> float:
     example = one.example
     return metrics.high_band_error_db(
-        *one.pair, example.lowpass.cutoff_hz, example.sample_rate, one.top_hz
+        *one.pair, example.lowpass.cutoff_hz, example.sample_rate, one.end_hz
     ).item()
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from saga_sr import weights
-from saga_sr.audio.bandwidth import spectrum_end_hz
+from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.audio.file import resampled_length
 from saga_sr.audio.index import AudioIndex
 from saga_sr.audio.packed_names import PackedNames

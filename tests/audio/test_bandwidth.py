@@ -3,7 +3,8 @@ import pytest
 import torch
 from scipy import signal
 
-from saga_sr.audio.bandwidth import Bandwidth, band_end_hz, measure_bandwidth, spectrum_end_hz
+from saga_sr.audio.band_end import band_end_hz, spectrum_end_hz
+from saga_sr.audio.bandwidth import Bandwidth, measure_bandwidth
 from saga_sr.audio.streams import ArraySource
 from saga_sr.rolloff import spectral_rolloff
 from saga_sr.support.randomness import torch_generator

@@ -45,30 +45,14 @@ class SAGASRTrainer(TrainingModule):
     """Rectified-flow training of a `SAGASRModel`, and its validation."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        hr_latent, cond = self.encode_batch(batch)
-        draws, content = [item["draw"] for item in batch[1]], self._content(batch[1])
-        prior = self.model.prior(self._half_untold(cond, draws))
-        losses = []
-        if self.options.train_only != "prior":
-            losses.append(self.flow_loss(hr_latent, replace(cond, prior=prior), content, draws))
-        if self.options.train_only != "flow":
-            losses.append(self.model.prior_loss(prior, cond.lr_latent, hr_latent, content))
-        self._stop_if_not_finite("loss", losses[0], [item["audio_path"] for item in batch[1]])
-        self._micro_losses.append(losses[0].detach())
-        return torch.stack(losses).sum()
-
-    def flow_loss(
-        self, hr_latent: Tensor, cond: Conditioning, content: Tensor, draws: list[int]
-    ) -> Tensor:
-        """Squared velocity error from the prior to the HR latent [B, D, L], a scalar."""
-        t, noise, drop_lr, drop_text = self.draw_training_noise(draws, hr_latent)
-        prior = self.model.prior(cond)
-        start = prior.start(noise)
-        x_t = interpolate(hr_latent, start, t)
-        velocity = self.model.velocity(x_t, t, cond, drop_lr, drop_text)
-        unit = prior.error_unit(hr_latent)
-        weight = content * prior.unknown()
-        return velocity_loss(velocity, hr_latent, start, unit, weight).mean()
+        z_h, cond = self.encode_batch(batch)
+        t, noise, drop_lr, drop_text = self.draw(batch, like=z_h)
+        frame, hr_end_hz = cond.frame, self._from_metadata(batch[1], "hr_end_hz")
+        y = frame.enter(z_h)  # the paper's y is z_h
+        velocity = self.model.velocity(interpolate(y, noise, t), t, cond, drop_lr, drop_text)
+        weight = self.model.family.weight(frame, z_h, hr_end_hz)
+        loss = velocity_loss(velocity, y, noise, weight).mean()
+        return self.counted(batch, loss, self.model.family.loss(frame, z_h, hr_end_hz))
 
     def encode_batch(self, batch: Batch) -> tuple[Tensor, Conditioning]:
         """HR latent [B, D, L] and the conditions, HR and LR encoded in one go."""
@@ -86,27 +70,16 @@ class SAGASRTrainer(TrainingModule):
             pairs = [[item["rolloff_low"], item["rolloff_high"]] for item in metadata]
             rolloff_hz = torch.tensor(pairs, device=self.device)
         passband_hz = self._from_metadata(metadata, "lr_passband_hz")
-        return hr_latent, Conditioning(lr_latent, text, rolloff_hz, passband_hz)
+        cond = Conditioning(lr_latent, text, rolloff_hz, passband_hz)
+        draws = [item["draw"] for item in metadata] if self.training else None
+        return hr_latent, replace(cond, frame=self.model.frame(cond, draws))
 
-    def _content(self, metadata: list[dict[str, Any]]) -> Tensor:
-        """Where the HR latents are targets (`saga_sr.pretransform.Pretransform.content`)."""
-        return self.model.pretransform.content(self._from_metadata(metadata, "hr_end_hz"))
-
-    def _half_untold(self, cond: Conditioning, draws: list[int]) -> Conditioning:
-        """Every other draw without the target roll-off: the prior learns to do without it too."""
-        if cond.rolloff_hz is None:
-            return cond
-        even = torch.tensor([[False, draw % 2 == 0] for draw in draws], device=self.device)
-        return replace(cond, rolloff_hz=cond.rolloff_hz.masked_fill(even, torch.nan))
-
-    def draw_training_noise(
-        self, draws: list[int], like: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def draw(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Time [B], noise [B, D, L] and condition dropout [B], [B]: functions of (seed, draw)."""
         sampler, dropout = self.config.training.timestep_sampler, self.config.training.dropout
         times, noises, uniforms = [], [], []
-        for draw in draws:
-            generator = torch_generator("train", self.options.seed, draw)
+        for item in batch[1]:
+            generator = torch_generator("train", self.options.seed, item["draw"])
             times.append(sample_timesteps(1, sampler, generator))
             uniforms.append(torch.rand(1, generator=generator))
             noises.append(torch.randn(like.shape[1:], generator=generator))
@@ -122,14 +95,15 @@ class SAGASRTrainer(TrainingModule):
         hr, metadata = batch
         name, clips = self.val_names[dataloader_idx], [item["draw"] for item in metadata]
         hr_latent, cond = self.encode_batch(batch)
-        values = validation.flow_losses(self.model, hr_latent, cond, self._content(metadata), clips)
+        hr_end_hz = self._from_metadata(metadata, "hr_end_hz")
+        values = validation.flow_losses(self.model, hr_latent, cond, hr_end_hz, clips)
         lr = torch.stack([item["lr_audio"] for item in metadata])
         cutoff_hz = self._from_metadata(metadata, "lr_cutoff_hz")
         measure = partial(
             validation.audio_metrics,
             truth=hr,
             cutoff_hz=cutoff_hz,
-            end_hz=self._from_metadata(metadata, "hr_end_hz"),
+            end_hz=hr_end_hz,
             sample_rate=self.config.sample_rate,
         )
         restored = generated = self._restore(cond, clips)

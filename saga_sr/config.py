@@ -215,8 +215,8 @@ class DiffusionSection(Section):
     patch: PatchSection | None = None
     """Ours: tokens are patches of an MDCT latent (`weightfree.patches`); null: latent frames."""
     prior_width: Width | None = None
-    """Ours: width of `prior.PriorPredictor`; null: the flow starts from noise of the size that
-    `Pretransform.level` measures."""
+    """Ours: width of `prior.PriorPredictor`; null: the frame has the size that is measured in
+    the low band (`MDCTPretransform.level`)."""
 
 
 class ModelSection(Section):
@@ -278,7 +278,7 @@ class SamplingSection(Section):
     guidance_text: float = 1.2
     target_rolloff: Annotated[float, Field(ge=0, lt=1)] | None = 0.9
     """f_h for audio whose true roll-off is unknown, as a fraction of the Nyquist frequency; null:
-    what the low band promises (`SAGASRModel.expected_rolloff_hz`)."""
+    what the low band promises (`saga_sr.frame.Family.default_target_hz`)."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """The one choice between the two families: the paper's autoencoder, or an MDCT without weights."""
 
 from saga_sr.config import AutoencoderPretransformSection, ModelConfig
+from saga_sr.frame import Family
 from saga_sr.pretransform import AutoencoderPretransform, Pretransform
+from saga_sr.weightfree.frame import MDCTFamily
 from saga_sr.weightfree.mdct import MDCTPretransform
+from saga_sr.weightfree.told import PatchFamily
 
 
 def create_pretransform(config: ModelConfig) -> Pretransform:
@@ -13,3 +16,11 @@ def create_pretransform(config: ModelConfig) -> Pretransform:
     else:
         pretransform = MDCTPretransform(section.config, config.sample_rate)
     return pretransform.eval().requires_grad_(False)
+
+
+def create_family(config: ModelConfig, pretransform: Pretransform) -> Family:
+    """What the family of ``pretransform`` brings to the method."""
+    if not isinstance(pretransform, MDCTPretransform):
+        return Family()
+    patch = config.model.diffusion.patch
+    return PatchFamily(config, pretransform, patch) if patch else MDCTFamily(config, pretransform)

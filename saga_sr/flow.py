@@ -40,28 +40,26 @@ def target_velocity(x_data: Tensor, noise: Tensor) -> Tensor:
     return noise - x_data
 
 
-def velocity_loss(
-    velocity: Tensor, x_data: Tensor, noise: Tensor, unit: Tensor, content: Tensor
-) -> Tensor:
-    """Mean squared velocity error of each item, where its data is a target.
+def velocity_loss(velocity: Tensor, x_data: Tensor, noise: Tensor, weight: Tensor) -> Tensor:
+    """Mean squared velocity error of each item: the objective of flow matching (paper, section 2).
 
     Args:
         velocity: what was predicted, [B, D, L].
         x_data, noise: the ends of the path, [B, D, L].
-        unit: what errors are counted in, [B, D, L] or broadcastable.
-        content: 1 where the data counts and 0 where not (`Pretransform.content`), broadcastable.
+        weight: what a squared error counts (`saga_sr.frame.Family.weight`), at least 0 and
+            broadcastable; the mean is over where it is not 0.
 
     Returns:
         [B]; 0 where nothing counts.
     """
-    error = (velocity.float() - target_velocity(x_data, noise)) / unit
-    return weighted_mean(error.square(), content, dim=(1, 2))
+    error = velocity.float() - target_velocity(x_data, noise)
+    return weighted_mean(error.square(), weight, dim=(1, 2))
 
 
 def weighted_mean(values: Tensor, weight: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
-    """Mean of ``values`` where ``weight`` (0 or 1, broadcastable) is 1; 0 where that is nowhere."""
+    """Mean of ``weight`` x ``values`` over where ``weight`` is not 0; 0 where that is nowhere."""
     weight = weight.expand_as(values)
-    return (values * weight).sum(dim=dim) / weight.sum(dim=dim).clamp(min=1)
+    return (values * weight).sum(dim=dim) / (weight != 0).float().sum(dim=dim).clamp(min=1)
 
 
 def data_from_velocity(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:

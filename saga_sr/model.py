@@ -24,16 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from saga_sr.config import PROMPT_ID, ModelConfig
-from saga_sr.families import create_pretransform
+from saga_sr.families import create_family, create_pretransform
 from saga_sr.flow import network_gains
-from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit, unit_to_hz
+from saga_sr.frame import Frame
+from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit
 from saga_sr.sampler import Branch
 from saga_sr.support.precision import full_precision
 from saga_sr.support.stable_audio import quiet_import
-from saga_sr.weightfree.mdct import MDCTPretransform
-from saga_sr.weightfree.patches import PatchGrid, give_positions
-from saga_sr.weightfree.prior import Prior, PriorPredictor, amplitude_rolloff
-from saga_sr.weightfree.told import listen
 from saga_sr.weights import load_folder, save_folder
 
 with quiet_import():
@@ -50,7 +47,6 @@ _sat_transformer.flash_attn_func = None
 _sat_transformer.RotaryEmbedding.forward = torch.autocast("cpu", enabled=False)(
     _sat_transformer.RotaryEmbedding.forward
 )
-INPUT_LIMIT = 10.0  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -61,15 +57,15 @@ class Conditioning:
         lr_latent: [B, D, L], encoded low-resolution audio.
         text: [B, N, T5 width], zero rows for padding; all zero where an item has no text.
         rolloff_hz: [B, 2], f_l and f_h in Hz.
-        passband_hz: [B], up to where the LR audio is the truth; a model of patches needs it.
-        prior: what follows from the others, put here so that it is computed once.
+        passband_hz: [B], up to where the LR audio is the truth; some families need it.
+        frame: what follows from the others (`saga_sr.frame`), put here once it is computed.
     """
 
     lr_latent: Tensor
     text: Tensor | None = None
     rolloff_hz: Tensor | None = None
     passband_hz: Tensor | None = None
-    prior: Prior | None = None
+    frame: Any = None
 
     def __len__(self) -> int:
         return self.lr_latent.shape[0]
@@ -134,17 +130,10 @@ class SAGASRModel(nn.Module):
             embedding_dim_global=diffusion.config.embed_dim,
             dropout_rate=0.1,
         )
-        self.patches = _patch_grid(config)
-        if self.patches is not None:
-            head_dim = diffusion.config.embed_dim // diffusion.config.num_heads
-            give_positions(self.dit.transformer, self.patches.rows, head_dim)
-        self.prior_predictor, self.prior_embed = None, None
-        if diffusion.prior_width is not None:
-            mdct: Any = config.model.pretransform.config
-            self.prior_predictor = PriorPredictor(mdct, config.sample_rate, diffusion.prior_width)
-            heard = config.audio_channels * self.prior_predictor.num_bands + config.latent_dim
-            self.prior_embed = nn.Conv1d(heard, 2 * config.latent_dim, 1)
-            nn.init.zeros_(self.prior_embed.weight)
+        self.family = create_family(config, self.pretransform)
+        self.family.prepare(self.dit)
+        for name, part in self.family.parts.items():
+            self.add_module(name, part)
         seconds = {"seconds_start": 0.0, "seconds_total": config.duration_s}
         self._seconds = {name: seconds[name] for name in self.conditioners if name in seconds}
         self._freeze_unused()
@@ -172,7 +161,7 @@ class SAGASRModel(nn.Module):
         """u(x_t, z_l, c) of eq. (4), with the LR latent or the text nulled where asked.
 
         Args:
-            x_t: [B, D, L].
+            x_t: [B, D, L], in the coordinates of `frame`.
             t: [B], 1 is noise and 0 is data.
             cond: conditions of the B items; kinds that the config's stage does not have are None.
             drop_lr: [B] bool, items whose LR latent is the null (``null_lr_value``).
@@ -181,84 +170,26 @@ class SAGASRModel(nn.Module):
         Returns:
             [B, D, L], the predicted noise - data.
         """
-        prior = cond.prior or self._prior(cond, self.prior_predictor)
-        lr_latent, text, heard = (
-            self._limited(cond.lr_latent / prior.scale),
-            cond.text,
-            prior.heard(),
-        )
+        frame = self.frame(cond)
         if drop_lr is not None:
-            null = self.config.model.diffusion.null_lr_value
-            lr_latent = lr_latent.masked_fill(drop_lr[:, None, None], null)
-            absent = 0.0 if self.patches is None else null
-            heard = None if heard is None else heard.masked_fill(drop_lr[:, None, None], absent)
+            frame = frame.without_lr(drop_lr, self.config.model.diffusion.null_lr_value)
+        text = cond.text
         if drop_text is not None and text is not None:
             text = text.masked_fill(drop_text[:, None, None], 0.0)
         rolloff_cross, rolloff_global = self._rolloff(cond.rolloff_hz)
         context = self._context(text, rolloff_cross, len(cond))
-        x_t = prior.normalised(x_t)
         diffusion = self.config.model.diffusion
         *gains, time = network_gains(t, diffusion.parameterisation, diffusion.preconditioning_std)
         c_in, c_skip, c_out = (gain[:, None, None] for gain in gains)
-        answer = self._dit_forward(c_in * x_t, time, lr_latent, heard, context, rolloff_global)
-        return prior.std * (c_skip * x_t + c_out * answer)
+        answer = self._dit_forward(c_in * x_t, time, frame, context, rolloff_global)
+        return c_skip * x_t + c_out * answer
 
-    def _limited(self, value: Tensor) -> Tensor:
-        """Measured against a prediction that errs, a value may be far out of scale."""
-        if self.prior_predictor is None and self.patches is None:
-            return value
-        return INPUT_LIMIT * (value / INPUT_LIMIT).tanh()
+    def frame(self, cond: Conditioning, draws: Sequence[int] | None = None) -> Frame:
+        """The coordinates that the flow of a batch runs in; ``draws`` number its items in training.
 
-    # --- the prior ------------------------------------------------------------------------------
-
-    def prior(self, cond: Conditioning) -> Prior:
-        """Where the flow starts (`saga_sr.weightfree.prior`); f_h may be NaN."""
-        return cond.prior or self._prior(cond, self.predict_prior)
-
-    def predict_prior(
-        self, lr_latent: Tensor, measured: Tensor, rolloff_unit: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """`PriorPredictor.forward`, as a method of its own, which FSDP can gather weights for."""
-        assert self.prior_predictor is not None
-        return self.prior_predictor(lr_latent, measured, rolloff_unit)
-
-    def prior_loss(
-        self, prior: Prior, lr_latent: Tensor, hr_latent: Tensor, content: Tensor
-    ) -> Tensor:
-        """What the predictor is trained on, `PriorPredictor.loss`; 0 without a predictor."""
-        if self.prior_predictor is None:
-            return hr_latent.new_zeros(())
-        measured = self.pretransform.level(lr_latent)
-        return self.prior_predictor.loss(hr_latent, prior, measured, content)
-
-    def expected_rolloff_hz(self, prior: Prior, rolloff_low_hz: Tensor) -> Tensor:
-        """The roll-off f_h [B] of the spectrum that a prior expects, in Hz; f_l [B] at least."""
-        if self.prior_predictor is None or not isinstance(self.pretransform, MDCTPretransform):
-            raise ValueError("no prior predictor, no expected roll-off")
-        unit = amplitude_rolloff(self.pretransform.amplitude(prior.scale))
-        return torch.maximum(unit_to_hz(unit, self.config.sample_rate), rolloff_low_hz)
-
-    def _prior(
-        self, cond: Conditioning, predict: Callable[..., tuple[Tensor, Tensor]] | None
-    ) -> Prior:
-        if self.patches is not None:
-            return self._told(cond, self.patches)
-        measured = self.pretransform.level(cond.lr_latent)
-        if predict is None or self.prior_predictor is None:
-            return Prior(torch.zeros_like(measured), measured, measured)
-        unit = self._rolloff_unit(cond.rolloff_hz)
-        prediction = predict(cond.lr_latent, measured, unit)
-        return self.prior_predictor.prior(cond.lr_latent, measured, *prediction)
-
-    def _told(self, cond: Conditioning, patches: PatchGrid) -> Prior:
-        if cond.passband_hz is None:
-            raise ValueError("the config has patches: passband_hz is needed")
-        mdct: Any = self.config.model.pretransform.config
-        told = listen(
-            patches, cond.lr_latent, cond.passband_hz, self.config.sample_rate, mdct.level_floor
-        )
-        mean = cond.lr_latent * told.told
-        return Prior(mean, told.scale * (1 - told.told), told.scale, told=told)
+        A method of the model, for which FSDP gathers weights.
+        """
+        return cond.frame or self.family.frame(cond, draws)
 
     def guided_velocity(
         self,
@@ -345,8 +276,7 @@ class SAGASRModel(nn.Module):
         self,
         x_t: Tensor,
         t: Tensor,
-        lr_latent: Tensor,
-        heard: Tensor | None,
+        frame: Frame,
         context: Tensor | None,
         rolloff_global: Tensor | None,
     ) -> Tensor:
@@ -366,16 +296,10 @@ class SAGASRModel(nn.Module):
             tokens.insert(0, self._build_rolloff_prepend(rolloff_global, timestep))
 
         modulated = self.config.model.diffusion.config.global_cond_type == "adaLN"
-        if self.patches is None:
-            hidden = torch.cat([self._limited(x_t), lr_latent], dim=1)
-        else:
-            assert heard is not None
-            hidden = torch.cat([self.patches.to_tokens(self._limited(x_t)), heard], dim=2).mT
-        if self.prior_embed is not None:
-            hidden = hidden + self.prior_embed(heard)
+        hidden = self.family.tokens(x_t, frame)
         hidden = dit.preprocess_conv(hidden) + hidden
         hidden = dit.transformer(
-            hidden.mT,  # [B, L, 2 D], or [B, N, P + F]
+            hidden.mT,  # [B, L, 2 D], the paper's
             prepend_embeds=None if modulated else torch.cat(tokens, dim=1),
             global_cond=torch.cat(tokens, dim=1).sum(dim=1) if modulated else None,
             context=None if context is None else dit.to_cond_embed(context),
@@ -383,7 +307,7 @@ class SAGASRModel(nn.Module):
         )
         hidden = hidden[:, 0 if modulated else len(tokens) :].mT  # [B, D, L]
         answer = dit.postprocess_conv(hidden) + hidden
-        return answer if self.patches is None else self.patches.from_tokens(answer.mT)
+        return self.family.latent(answer)
 
     # --- parameters -----------------------------------------------------------------------------
 
@@ -392,24 +316,25 @@ class SAGASRModel(nn.Module):
         return ((n, p) for n, p in self.named_parameters() if p.requires_grad)
 
     def trained_apart(self) -> list[list[nn.Parameter]]:
-        """What the stage trains, in parts that share no loss: the prior, if any, and the rest."""
+        """What the stage trains, in parts that share no loss."""
         parts: dict[str, list[nn.Parameter]] = {}
         for name, parameter in self.trainable():
-            parts.setdefault(_part(name), []).append(parameter)
+            parts.setdefault(self._part(name), []).append(parameter)
         return list(parts.values())
 
     def freeze_all_but(self, part: Literal["prior", "flow"]) -> None:
         """From here on `trainable` is only what predicts the prior, or only the rest."""
         for name, parameter in self.trainable():
-            parameter.requires_grad_(_part(name) == part)
+            parameter.requires_grad_(self._part(name) == part)
+
+    def _part(self, name: str) -> str:
+        return "prior" if name.split(".", 1)[0] in self.family.trained_apart else "flow"
 
     def _freeze_unused(self) -> None:
         """Only what the stage's forward reaches has a gradient; DDP, Adam and EMA skip the rest."""
         diffusion, stage = self.config.model.diffusion, self.config.stage
         self.rolloff_conditioner.requires_grad_(stage.rolloff)
         self.dit.to_prepend_embed.requires_grad_(stage.rolloff)
-        if self.prior_predictor is not None:
-            self.prior_predictor.rolloff.requires_grad_(stage.rolloff)
         used_ids = {*diffusion.cross_attention_cond_ids, *diffusion.global_cond_ids}
         for name, conditioner in self.conditioners.items():
             conditioner.requires_grad_(name in used_ids)
@@ -454,16 +379,3 @@ def _create_conditioners(config: ModelConfig) -> nn.ModuleDict:
                 nn.Identity() if same else nn.Linear(entry.config.dim, cond_dim)
             )
     return conditioners
-
-
-def _patch_grid(config: ModelConfig) -> PatchGrid | None:
-    patch = config.model.diffusion.patch
-    if patch is None:
-        return None
-    num_bins = config.latent_dim // config.audio_channels
-    return PatchGrid(config.audio_channels, num_bins, patch.bins, patch.frames)
-
-
-def _part(name: str) -> str:
-    """The part of the model that a parameter belongs to."""
-    return "prior" if name.startswith("prior_predictor.") else "flow"

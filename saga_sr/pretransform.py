@@ -35,18 +35,6 @@ class Pretransform(nn.Module, ABC):
     margin_frames: int
     needs_weights: bool
 
-    def level(self, lr_latent: Tensor) -> Tensor:
-        """Scale of the noise and of the data at each position, from the LR latent: [B, D, L] ->
-        broadcastable to it; 1 for an autoencoder, whose latents have one scale."""
-        return torch.ones_like(lr_latent[:, :1])
-
-    def content(self, end_hz: Tensor) -> Tensor:
-        """Where an HR latent is a target: 1 at frequencies below the end of its clip's spectrum
-        [B] (`saga_sr.audio.band_end.spectrum_end_hz`) and 0 above, where a codec or a dull
-        microphone has left nothing that a model should learn to leave out. Broadcastable to
-        [B, D, L]; 1 everywhere for an autoencoder, whose channels are no frequencies."""
-        return torch.ones_like(end_hz)[:, None, None]
-
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
         """[B, C, T] -> [B, D, T // downsampling_ratio]; deterministic."""

@@ -59,18 +59,17 @@ def condition(
         text = lr_audio.new_zeros(lr_audio.shape[0], settings.max_length, settings.dim)
     cond = Conditioning(model.encode(lr_audio), text, passband_hz=passband_hz)
     if not config.stage.rolloff:
-        return replace(cond, prior=model.prior(cond))
+        return replace(cond, frame=model.frame(cond))
     low_hz = spectral_rolloff(lr_audio, config.sample_rate)
     default = config.sampling.target_rolloff
     if target_rolloff_hz is None and default is not None:
         target_rolloff_hz = unit_to_hz(default, config.sample_rate).expand(len(low_hz))
-    told_hz = torch.full_like(low_hz, torch.nan) if target_rolloff_hz is None else target_rolloff_hz
-    cond = replace(cond, rolloff_hz=torch.stack([low_hz, told_hz.to(low_hz)], dim=1))
-    prior = model.prior(cond)
-    if target_rolloff_hz is None:
-        target_hz = model.expected_rolloff_hz(prior, low_hz)
-        cond = replace(cond, rolloff_hz=torch.stack([low_hz, target_hz], dim=1))
-    return replace(cond, prior=prior)
+    if target_rolloff_hz is not None:
+        cond = replace(cond, rolloff_hz=torch.stack([low_hz, target_rolloff_hz.to(low_hz)], dim=1))
+        return replace(cond, frame=model.frame(cond))
+    frame = model.frame(replace(cond, rolloff_hz=low_hz[:, None]))
+    target_hz = model.family.default_target_hz(frame, low_hz)
+    return replace(cond, rolloff_hz=torch.stack([low_hz, target_hz], dim=1), frame=frame)
 
 
 def guidance(sampling: SamplingSection, cond: Conditioning) -> list[tuple[float, Branch]]:
@@ -89,14 +88,14 @@ def generate(
     model: SAGASRModel, cond: Conditioning, noise: Tensor, sampling: SamplingSection
 ) -> Tensor:
     """Sample latents [B, D, L] from standard normal ``noise`` [B, D, L]."""
-    prior = model.prior(cond)
-    cond = replace(cond, prior=prior)
+    frame = model.frame(cond)
+    cond = replace(cond, frame=frame)
     terms = guidance(sampling, cond)
 
     def velocity(x_t: Tensor, t: Tensor) -> Tensor:
         return model.guided_velocity(x_t, t, cond, terms)
 
-    return sample(velocity, prior.start(noise), solver_plan(sampling))
+    return frame.leave(sample(velocity, noise, solver_plan(sampling)))
 
 
 @torch.no_grad()

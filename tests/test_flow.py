@@ -82,12 +82,12 @@ def test_velocity_loss_is_zero_at_the_truth_and_counts_only_what_is_a_target() -
     generator = torch_generator("velocity loss")
     x_data, noise, wrong = (torch.randn(2, 6, 5, generator=generator) for _ in range(3))
     truth = target_velocity(x_data, noise)
-    everything, unit = torch.ones(2, 1, 1), torch.full((1, 1, 1), 2.0)
-    assert velocity_loss(truth, x_data, noise, unit, everything).tolist() == [0, 0]
-    loss = velocity_loss(truth + wrong, x_data, noise, unit, everything)
+    quarter = torch.full((2, 1, 1), 0.25)
+    assert velocity_loss(truth, x_data, noise, quarter).tolist() == [0, 0]
+    loss = velocity_loss(truth + wrong, x_data, noise, quarter)
     torch.testing.assert_close(loss, (wrong / 2).square().mean(dim=(1, 2)))
-    content = torch.zeros(2, 6, 1)
-    content[0, :4] = 1
-    loss = velocity_loss(truth + wrong, x_data, noise, unit, content)
+    target = torch.zeros(2, 6, 1)
+    target[0, :4] = 0.25
+    loss = velocity_loss(truth + wrong, x_data, noise, target)
     torch.testing.assert_close(loss[0], (wrong[0, :4] / 2).square().mean())
     assert loss[1] == 0

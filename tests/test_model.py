@@ -101,10 +101,7 @@ def test_preconditioned_velocity_is_skip_plus_scaled_answer() -> None:
     model = built(tiny_demo(model__diffusion__preconditioning_std=0.5))
     x_t, t, cond = _inputs(model)
     c_in, c_skip, c_out = (c[:, None, None] for c in preconditioning(t, 0.5))
-    prior = model.prior(cond)  # the velocity is homogeneous in its std
-    scaled = prior.mean + c_in * (x_t - prior.mean)
-    expected = c_skip * (x_t - prior.mean) + c_out * plain.velocity(scaled, t, cond)
-    assert (prior.std - prior.std.mean()).abs().max() > 0
+    expected = c_skip * x_t + c_out * plain.velocity(c_in * x_t, t, cond)
     torch.testing.assert_close(model.velocity(x_t, t, cond), expected, **_rounding(expected))
 
 
@@ -193,15 +190,12 @@ def test_trainable_parameters_are_those_that_the_stage_reaches(stage: str, make:
     model.dit.requires_grad_(True)
     model.conditioners.requires_grad_(True)
     model.rolloff_conditioner.requires_grad_(True)
-    for module in (model.prior_predictor, model.prior_embed):
-        if module is not None:
-            module.requires_grad_(True)
+    for module in model.family.parts.values():
+        module.requires_grad_(True)
     x_t, t, cond = _inputs(model)
-    prior = model.prior(cond)
-    loss = model.velocity(x_t, t, replace(cond, prior=prior)).square().mean()
-    loss = loss + model.prior_loss(
-        prior, cond.lr_latent, x_t, torch.ones(len(x_t), x_t.shape[1], 1)
-    )
+    frame = model.frame(cond)
+    loss = model.velocity(x_t, t, replace(cond, frame=frame)).square().mean()
+    loss = loss + model.family.loss(frame, x_t, torch.full((len(x_t),), 22_050.0))
     loss.backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None}
     assert reached == expected

@@ -49,14 +49,13 @@ def measure(model: SAGASRModel, truth: Tensor, cutoff_hz: float, seed: str) -> n
     rate, lowpass = model.config.sample_rate, field_lowpass(cutoff_hz)
     lr = torch.stack([apply_lowpass(one, rate, lowpass) for one in truth])
     low_hz = torch.cat([spectral_rolloff(one[None], rate) for one in lr])
-    rolloff_hz = torch.stack([low_hz, torch.full_like(low_hz, torch.nan)], dim=1)
-    prior = model.prior(Conditioning(model.encode(lr), rolloff_hz=rolloff_hz))
+    frame = model.frame(Conditioning(model.encode(lr), rolloff_hz=low_hz[:, None]))
     noise = segment_noise(model.config, [("prior", seed, n) for n in range(len(truth))])
     mdct = model.config.model.pretransform.config
     assert isinstance(mdct, MDCTConfig)
     noise = companded(noise, mdct.power)
     passband_hz = torch.full((len(truth),), lowpass.passband_hz(rate))
-    heard = low_frequency_replace(model.decode(prior.start(noise)), lr, passband_hz, rate)
+    heard = low_frequency_replace(model.decode(frame.leave(noise)), lr, passband_hz, rate)
     rows = []
     for estimate, one in zip(heard, truth, strict=True):
         end_hz = spectrum_end_hz(one, rate) or rate / 2
@@ -88,7 +87,7 @@ def main() -> None:
     parser.add_argument("--segments", type=int, default=8, help="of each file, at most")
     flags = parser.parse_args()
     model = SAGASRModel.from_pretrained(flags.model)
-    if model.prior_predictor is None or model.config.audio_channels != 1:
+    if "prior_predictor" not in model.family.parts or model.config.audio_channels != 1:
         raise SystemExit(f"{flags.model}: has no prior, or is not a mono model")
     size, rate = model.config.sample_size, model.config.sample_rate
     print("| | LSD | band error (dB) | worst file |\n|---|---|---|---|")

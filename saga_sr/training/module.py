@@ -122,10 +122,21 @@ class TrainingModule(L.LightningModule):
             self.ema.update(self.global_step + 1)
         self._log_step()
 
+    def counted(self, batch: Batch, loss: Tensor, frame_loss: Tensor) -> Tensor:
+        """What a step minimises: the flow's loss and that of the frame, each kept for the log and
+        stopped at where it is not finite; with ``--train_only`` one of them."""
+        paths = [item["audio_path"] for item in batch[1]]
+        self._stop_if_not_finite("loss", loss, paths)
+        self._stop_if_not_finite("loss of the frame", frame_loss, paths)
+        self._micro_losses.append(torch.stack([loss.detach(), frame_loss.detach()]))
+        parts = {"flow": loss, "prior": frame_loss}
+        return parts[self.options.train_only] if self.options.train_only else loss + frame_loss
+
     def _log_step(self) -> None:
         """The numbers of an optimiser step, before its checkpoint; the loss is the mean over all
         its clips, those of other micro-batches and processes included."""
-        loss = self.trainer.strategy.reduce(torch.stack(self._micro_losses).mean())
+        losses = torch.stack(self._micro_losses)
+        loss, frame_loss = (self.trainer.strategy.reduce(part.mean()) for part in losses.T)
         self._micro_losses.clear()
         now = time.monotonic()
         values = {
@@ -133,6 +144,8 @@ class TrainingModule(L.LightningModule):
             "train/grad_norm": self._grad_norms[-1],
             "train/lr": self.trainer.optimizers[0].param_groups[0]["lr"],
         }
+        if self.model.family.trained_apart:
+            values["train/frame_loss"] = float(frame_loss)
         if self._last_step_time is not None:
             values["train/clips_per_s"] = self.global_batch / (now - self._last_step_time)
         self._last_step_time = now

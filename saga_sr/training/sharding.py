@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 # What reaches weights of a `SAGASRModel` that belong to no layer, and is called from outside.
-FORWARD_METHODS = ("velocity", "predict_prior")
+FORWARD_METHODS = ("velocity", "frame")
 
 
 def shard(model: Any, mesh: DeviceMesh) -> None:

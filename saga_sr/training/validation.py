@@ -33,7 +33,7 @@ def flow_losses(
     model: SAGASRModel,
     hr_latent: Tensor,
     cond: Conditioning,
-    content: Tensor,
+    hr_end_hz: Tensor,
     clips: Sequence[int],
 ) -> ClipMetrics:
     """The loss of each clip (`saga_sr.flow.velocity_loss`) at fixed times with fixed noise.
@@ -41,17 +41,14 @@ def flow_losses(
     Returns:
         ``loss`` (mean over the times) and ``loss_t0.125`` ... per time, each [B].
     """
-    losses, prior = {}, model.prior(cond)
-    cond = replace(cond, prior=prior)
+    losses, frame = {}, model.frame(cond)
+    cond, y = replace(cond, frame=frame), frame.enter(hr_latent)
+    weight = model.family.weight(frame, hr_latent, hr_end_hz)
     for time in LOSS_TIMES:
         noise = clip_noise(model, clips, f"val-loss-{time}").to(hr_latent)
         t = torch.full((len(clips),), time, device=hr_latent.device)
-        start = prior.start(noise)
-        velocity = model.velocity(interpolate(hr_latent, start, t), t, cond)
-        unit = prior.error_unit(hr_latent)
-        losses[f"loss_t{time:g}"] = velocity_loss(
-            velocity, hr_latent, start, unit, content * prior.unknown()
-        )
+        velocity = model.velocity(interpolate(y, noise, t), t, cond)
+        losses[f"loss_t{time:g}"] = velocity_loss(velocity, y, noise, weight)
     return {"loss": torch.stack(list(losses.values())).mean(dim=0), **losses}
 
 

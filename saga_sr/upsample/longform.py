@@ -149,11 +149,10 @@ def sample_latents(
     conditions = _window_conditions(model, source, layout, settings, grid)
 
     def noise(cond: Conditioning, window_start: int, start: int, stop: int) -> Tensor:
-        one = position_noise(config.latent_dim, start, stop, settings.seed).to(device)
-        inside = slice(start - window_start, stop - window_start)
-        prior = model.prior(cond)
-        mean, std = (x.expand(cond.lr_latent.shape) for x in (prior.mean, prior.std))
-        return mean[..., inside] + std[..., inside] * one
+        window = window_start, window_start + config.latent_length
+        one = position_noise(config.latent_dim, *window, settings.seed).to(device)
+        start_state = cond.frame.leave(one.expand_as(cond.lr_latent))
+        return start_state[..., start - window_start : stop - window_start]
 
     def evaluated(windows: int) -> None:
         if progress is not None:
@@ -208,8 +207,8 @@ def _window_velocity(
             cast = torch.autocast(device.type, settings.autocast)
         cond, times = Conditioning.joined(conditions), t.repeat_interleave(layout.jobs)
         with cast:
-            v = model.guided_velocity(x.flatten(0, 1), times, cond, terms)
-        return v.float().unflatten(0, x.shape[:2])
+            v = model.guided_velocity(cond.frame.enter(x.flatten(0, 1)), times, cond, terms)
+        return cond.frame.leave_velocity(v.float()).unflatten(0, x.shape[:2])
 
     return velocity
 

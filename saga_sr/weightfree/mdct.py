@@ -83,6 +83,7 @@ class MDCTPretransform(Pretransform):
         return blocks.reshape(batch, self.channels, frames * self.hop)
 
     def content(self, end_hz: Tensor) -> Tensor:
+        """1 at bins below the end of each clip's spectrum [B], 0 above: [B, D, 1]."""
         below = (self.bin_hz < end_hz[:, None]).float()  # [B, H]
         return below.repeat(1, self.channels)[..., None]
 
@@ -99,7 +100,7 @@ class MDCTPretransform(Pretransform):
         is of one size nearly everywhere.
         """
         if self.level_floor is None:
-            return super().level(lr_latent)
+            return torch.ones_like(lr_latent[:, :1])
         batch, _, frames = lr_latent.shape
         bands = lr_latent.reshape(batch, self.channels, self.hop, frames)[:, :, : self.level_bins]
         power = F.avg_pool1d(

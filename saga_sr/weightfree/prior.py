@@ -39,10 +39,8 @@ from saga_sr.flow import weighted_mean
 from saga_sr.rolloff import FRACTION
 from saga_sr.support.precision import in_full_precision
 from saga_sr.weightfree.partials import continue_partials, local_mean
-from saga_sr.weightfree.told import Told
 
 _FLOOR = 0.01  # levels are told apart down to this fraction of the measured level
-_SURPRISE = 4.0  # times the expected level; with square-root companding 24 dB
 _LEAST_MISSING = 0.03  # with square-root companding, noise 60 dB below the expected level
 _LOW_BANDS_HZ = (100.0, 200.0, 300.0, 420.0, 560.0)  # below, bins are wider than bands
 _FIRST_BAND_HZ, _BANDS_PER_OCTAVE = 700.0, 4
@@ -67,7 +65,6 @@ class Prior:
             loss counts errors in it. No gradient.
         log_level: [B, C, K, L], natural logarithm of the expected over the measured level.
         missing_logit: [B, C, H].
-        told: with patches (`saga_sr.weightfree.told`), what replaces the last two.
     """
 
     mean: Tensor
@@ -75,33 +72,9 @@ class Prior:
     scale: Tensor
     log_level: Tensor | None = None
     missing_logit: Tensor | None = None
-    told: Told | None = None
-
-    def start(self, noise: Tensor) -> Tensor:
-        """Standard normal noise [B, D, L] -> the state at t = 1."""
-        return self.mean + self.std * noise
-
-    def error_unit(self, hr_latent: Tensor) -> Tensor:
-        """What the loss counts errors in, for an HR latent [B, D, L]: `scale`, but where far more
-        is there than was predicted, a share of that, so that a few surprises are not the loss."""
-        if self.log_level is None and self.told is None:
-            return self.scale
-        return torch.maximum(self.scale, (hr_latent - self.mean).abs() / _SURPRISE)
-
-    def unknown(self) -> Tensor | float:
-        """1 where the HR latent is to be generated, 0 where it is told; broadcastable."""
-        return 1.0 if self.told is None else 1 - self.told.told
-
-    def normalised(self, x_t: Tensor) -> Tensor:
-        """[B, D, L] with the prior's mean and size -> standard normal noise, 0 where told."""
-        unit = self.std if self.told is None else self.scale
-        return (x_t - self.mean) / unit * self.unknown()
 
     def heard(self) -> Tensor | None:
-        """[B, C (K + H), L]: all that was predicted, for the DiT; no gradient. With patches
-        [B, N, F]."""
-        if self.told is not None:
-            return self.told.heard
+        """[B, C (K + H), L]: all that was predicted, for the DiT; no gradient."""
         if self.log_level is None or self.missing_logit is None:
             return None
         missing = self.missing_logit.detach().sigmoid()[..., None]

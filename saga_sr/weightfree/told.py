@@ -1,4 +1,4 @@
-"""What the LR latent tells before anything is generated: a frame without parameters.
+"""The frame of tokens in time and frequency: what the LR latent tells before anything is generated.
 
     told    patches that lie wholly below the passband's end are the LR latent's own: no noise, no
             velocity, no loss; attention reads them
@@ -12,22 +12,31 @@ to find out, and with tokens in time and frequency it does (docs/demo_model/READ
 Shapes: B items, C channels, H bins (D = C x H latent channels), L frames; N tokens of P numbers.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from saga_sr.weightfree.patches import PatchGrid
+from saga_sr.config import ModelConfig, PatchSection
+from saga_sr.frame import Family, Frame
+from saga_sr.weightfree.mdct import MDCTPretransform
+from saga_sr.weightfree.patches import PatchGrid, give_positions
+
+if TYPE_CHECKING:
+    from saga_sr.model import Conditioning
 
 LEVEL_FRAMES = 9  # 0.1 s with a hop of 512
 LIMIT = 10.0  # scales: more is told apart no longer
+SURPRISE = 4.0  # scales; with square-root companding 24 dB
 _MAGNITUDE_FLOOR = 0.02  # of the window's level
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is known of B windows.
+class PatchFrame(Frame):
+    """The frame of B windows; ``lr_latent`` is the LR latent as it is.
 
     Attributes:
         told: [B, D, 1], 1 in told patches and 0 elsewhere.
@@ -39,10 +48,68 @@ class Told:
     scale: Tensor
     heard: Tensor
 
+    def without_lr(self, drop: Tensor, null: float) -> "PatchFrame":
+        return replace(self, heard=self.heard.masked_fill(drop[:, None, None], null))
+
+    def enter(self, z: Tensor) -> Tensor:
+        return (1 - self.told) * z / self.scale
+
+    def leave(self, y: Tensor) -> Tensor:
+        return self.told * self.lr_latent + self.leave_velocity(y)
+
+    def leave_velocity(self, v: Tensor) -> Tensor:
+        return (1 - self.told) * self.scale * v
+
+
+class PatchFamily(Family):
+    """Tokens are patches of an MDCT latent; nothing but the DiT is learnt.
+
+    Args:
+        config: of the model.
+        pretransform: of the model.
+        patch: bins and frames of a token.
+    """
+
+    def __init__(
+        self, config: ModelConfig, pretransform: MDCTPretransform, patch: PatchSection
+    ) -> None:
+        super().__init__()
+        self.pretransform, self.sample_rate = pretransform, config.sample_rate
+        num_bins = config.latent_dim // config.audio_channels
+        self.grid = PatchGrid(config.audio_channels, num_bins, patch.bins, patch.frames)
+
+    def prepare(self, dit: Any) -> None:
+        transformer = dit.transformer
+        give_positions(transformer, self.grid.rows, transformer.layers[0].self_attn.dim_heads)
+
+    def frame(self, cond: "Conditioning", draws: Sequence[int] | None = None) -> PatchFrame:
+        if cond.passband_hz is None:
+            raise ValueError("the config has patches: passband_hz is needed")
+        floor = self.pretransform.level_floor or 0.0
+        return listen(self.grid, cond.lr_latent, cond.passband_hz, self.sample_rate, floor)
+
+    def tokens(self, x_t: Tensor, frame: PatchFrame) -> Tensor:
+        data = self.grid.to_tokens(bounded((1 - frame.told) * x_t))
+        return torch.cat([data, frame.heard], dim=2).mT
+
+    def latent(self, answer: Tensor) -> Tensor:
+        return self.grid.from_tokens(answer.mT)
+
+    def weight(self, frame: PatchFrame, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
+        """Errors count where the latent is not told and below the end of the HR clip's spectrum;
+        where far more is there than the scale says, in units of a share of that."""
+        surprise = (hr_latent.abs() / frame.scale / SURPRISE).clamp(min=1)
+        return (1 - frame.told) * self.pretransform.content(hr_end_hz) / surprise.square()
+
+
+def bounded(value: Tensor) -> Tensor:
+    """Measured against a scale that may be far off, kept where it can be told apart."""
+    return LIMIT * (value / LIMIT).tanh()
+
 
 def listen(
     grid: PatchGrid, lr_latent: Tensor, passband_hz: Tensor, sample_rate: int, floor: float
-) -> Told:
+) -> PatchFrame:
     """Listen to LR latents.
 
     Args:
@@ -74,10 +141,11 @@ def listen(
     loudness = (level / window).log() / 2
     loudness = loudness.unflatten(2, (-1, grid.frames)).transpose(1, 2).flatten(2)  # [B, K, C f]
     heard = [
-        grid.to_tokens(LIMIT * (lr_latent / scale / LIMIT).tanh()),
+        grid.to_tokens(bounded(lr_latent / scale)),
         grid.to_tokens(magnitude),
         loudness.repeat_interleave(grid.rows, dim=1),
         grid.row_values(share[..., None], length // grid.frames),
     ]
     told = (share == 1).to(lr_latent).repeat_interleave(grid.bins, dim=1)
-    return Told(told.repeat(1, grid.channels)[..., None], scale, torch.cat(heard, dim=-1))
+    everywhere = told.repeat(1, grid.channels)[..., None]
+    return PatchFrame(lr_latent, everywhere, scale, torch.cat(heard, dim=-1))

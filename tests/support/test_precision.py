@@ -40,16 +40,13 @@ def _audio(model: SAGASRModel, hr: Tensor, lr: Tensor) -> Tensor:
 
 
 def _start(model: SAGASRModel, hr: Tensor, lr: Tensor) -> Tensor:
-    prior = condition(model, lr).prior
-    assert prior is not None
-    return prior.start(torch.ones_like(prior.mean))
+    cond = condition(model, lr)
+    return cond.frame.leave(torch.ones_like(cond.lr_latent))
 
 
 def _prior_loss(model: SAGASRModel, hr: Tensor, lr: Tensor) -> Tensor:
     cond = condition(model, lr)
-    assert cond.prior is not None
-    content = model.pretransform.content(torch.tensor([20_000.0, 12_000.0]))
-    return model.prior_loss(cond.prior, cond.lr_latent, model.encode(hr), content)
+    return model.family.loss(cond.frame, model.encode(hr), torch.tensor([20_000.0, 12_000.0]))
 
 
 def _rolloff(model: SAGASRModel, hr: Tensor, lr: Tensor) -> Tensor:

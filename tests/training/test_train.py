@@ -307,8 +307,10 @@ def test_training_noise_is_a_function_of_seed_and_draw(
     options = parse_options(_flags(corpus, tmp_path, tiny_demo()))
     module = train.SAGASRTrainer(resolve_config(options), options)
     like = torch.zeros(3, 64, 64)
-    together = module.draw_training_noise([5, 6, 7], like)
-    alone = module.draw_training_noise([6], like[:1])
+    together, alone = (
+        module.draw((like, [{"draw": draw} for draw in draws]), like[: len(draws)])
+        for draws in ([5, 6, 7], [6])
+    )
     for first, second in zip(together, alone, strict=True):
         assert torch.equal(first[1:2], second)
 
@@ -319,7 +321,8 @@ def test_condition_dropout_has_the_probabilities_of_the_config(
     raw = tiny_demo(training__dropout={"both_prob": 0.1, "lr_prob": 0.2, "text_prob": 0.3})
     options = parse_options(_flags(corpus, tmp_path, raw))
     module = train.SAGASRTrainer(resolve_config(options), options)
-    _, _, lr, text = module.draw_training_noise(list(range(4000)), torch.zeros(4000, 1, 1))
+    like = torch.zeros(4000, 1, 1)
+    _, _, lr, text = module.draw((like, [{"draw": draw} for draw in range(4000)]), like)
     for event, probability in ((lr & text, 0.1), (lr & ~text, 0.2), (~lr & text, 0.3)):
         assert float(event.float().mean()) == pytest.approx(probability, abs=0.025)
 

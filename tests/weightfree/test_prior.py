@@ -8,10 +8,12 @@ import torch
 from tiny_models import built, text_and_rolloff, tiny_demo
 
 from saga_sr.config import MDCTConfig, parse_model_config
+from saga_sr.flow import interpolate, target_velocity
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.restore import condition
 from saga_sr.rolloff import spectral_rolloff
 from saga_sr.support.errors import UserError
+from saga_sr.weightfree.frame import MDCTFrame
 from saga_sr.weightfree.mdct import MDCTPretransform
 from saga_sr.weightfree.prior import Prior, PriorPredictor
 
@@ -45,10 +47,11 @@ def _model(**values: Any) -> SAGASRModel:
 
 
 def _condition(
-    model: SAGASRModel, lr_latent: torch.Tensor, target_hz: float = 14_000.0
+    model: SAGASRModel, lr_latent: torch.Tensor, target_hz: float | None = 14_000.0
 ) -> Conditioning:
     size = len(lr_latent)
-    rolloff_hz = torch.tensor([[4000.0, target_hz]]).expand(size, 2)
+    told_hz = [4000.0] if target_hz is None else [4000.0, target_hz]
+    rolloff_hz = torch.tensor([told_hz]).expand(size, -1)
     return Conditioning(lr_latent, torch.zeros(size, 12, 24), rolloff_hz)
 
 
@@ -72,8 +75,8 @@ def test_untrained_predictor_expects_what_is_measured() -> None:
 def test_prior_scales_with_the_input(gain: float) -> None:
     model = _model(model__pretransform__config__level_floor=1e-9)
     lr_latent = _noise(2, 64, 64)
-    prior = model.prior(_condition(model, lr_latent))
-    louder = model.prior(_condition(model, gain * lr_latent))
+    prior = model.frame(_condition(model, lr_latent)).prior
+    louder = model.frame(_condition(model, gain * lr_latent)).prior
     assert float((prior.scale / prior.scale.mean()).log().std()) > 0.01  # it says something
     for one, other in ((prior.std, louder.std), (prior.scale, louder.scale)):
         torch.testing.assert_close(other, gain * one, rtol=1e-4, atol=0)
@@ -82,7 +85,7 @@ def test_prior_scales_with_the_input(gain: float) -> None:
 def test_prior_depends_on_the_target_rolloff_where_it_is_known() -> None:
     model, lr_latent = _model(), _noise(1, 64, 64)
     dull, bright, unknown = (
-        model.prior(_condition(model, lr_latent, hz)).scale for hz in (6000.0, 18_000.0, torch.nan)
+        model.frame(_condition(model, lr_latent, hz)).prior.scale for hz in (6000.0, 18_000.0, None)
     )
     assert (dull / bright - 1).abs().max() > 1e-3
     assert (dull / unknown - 1).abs().max() > 1e-3
@@ -92,33 +95,31 @@ def test_prior_depends_on_the_target_rolloff_where_it_is_known() -> None:
 def test_flow_starts_at_the_lr_latent_and_the_predictor_does_not_see_the_flow() -> None:
     model = _model()
     lr_latent, hr_latent = _noise(2, 64, 64), _noise(2, 64, 64, seed=1)
-    prior = model.prior(_condition(model, lr_latent))
-    assert torch.equal(prior.start(torch.zeros(2, 64, 64)), lr_latent)
-    heard = prior.heard()
-    assert heard is not None
-    assert not any(x.requires_grad for x in (prior.std, prior.scale, heard))
-    model.prior_loss(prior, lr_latent, hr_latent, torch.ones(2, 64, 1)).backward()
+    frame = model.frame(_condition(model, lr_latent))
+    assert torch.equal(frame.leave(torch.zeros(2, 64, 64)), lr_latent)
+    assert not any(x.requires_grad for x in (frame.prior.std, frame.prior.scale, frame.heard))
+    model.family.loss(frame, hr_latent, torch.full((2,), 22_050.0)).backward()
     reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     assert reached == {"prior_predictor"}
 
 
-def test_given_prior_is_the_one_that_would_be_computed() -> None:
+def test_given_frame_is_the_one_that_would_be_computed() -> None:
     model = _model()
     cond, x_t, t = _condition(model, _noise(2, 64, 64)), _noise(2, 64, 64, seed=2), torch.rand(2)
-    given = replace(cond, prior=model.prior(cond))
+    given = replace(cond, frame=model.frame(cond))
     torch.testing.assert_close(model.velocity(x_t, t, given), model.velocity(x_t, t, cond))
 
 
-def test_velocity_is_that_of_the_difference_in_units_of_the_std() -> None:
-    """The same state relative to another mean and std gives the same velocity in units of it."""
+def test_flow_in_a_frame_is_the_flow_of_the_latents() -> None:
+    """Points and velocities of the path from the frame's start to z are those of y, left."""
     model = _model()
-    cond, z, t = _condition(model, _noise(1, 64, 64)), _noise(1, 64, 64, seed=2), torch.rand(1)
-    prior = model.prior(cond)
-    moved = replace(prior, mean=prior.mean + 3.0, std=7.0 * prior.std)
-    one, other = (
-        model.velocity(p.start(z), t, replace(cond, prior=p)) / p.std for p in (prior, moved)
-    )
-    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    z, noise, t = _noise(1, 64, 64, seed=2), _noise(1, 64, 64, seed=3), torch.tensor([0.3])
+    frame = model.frame(_condition(model, _noise(1, 64, 64)))
+    y, start = frame.enter(z), frame.leave(noise)
+    torch.testing.assert_close(frame.leave(y), z)
+    torch.testing.assert_close(frame.leave(interpolate(y, noise, t)), interpolate(z, start, t))
+    velocity = frame.leave_velocity(target_velocity(y, noise))
+    torch.testing.assert_close(velocity, target_velocity(z, start))
 
 
 def test_dropped_lr_latent_is_not_heard() -> None:
@@ -167,12 +168,16 @@ def test_predictor_learns_the_level_and_what_is_missing() -> None:
 
 
 def test_errors_count_in_units_of_what_is_there_where_that_is_far_more_than_expected() -> None:
-    mean, scale = torch.zeros(1, 1, 3), torch.ones(1, 1, 3)
-    hr_latent = torch.tensor([[[0.5, 3.0, 40.0]]])
-    with_predictor = Prior(mean, scale, scale, torch.zeros(1, 1, 1, 3), torch.zeros(1, 1, 1))
-    expected = torch.tensor([[[1.0, 1.0, 10.0]]])
-    assert torch.equal(with_predictor.error_unit(hr_latent), expected)
-    assert torch.equal(Prior(mean, scale, scale).error_unit(hr_latent), scale)
+    model = _model()
+    frame = model.frame(_condition(model, _noise(1, 64, 64)))
+    far = 40 * frame.prior.scale
+    expected, surprised = (
+        model.family.weight(frame, frame.prior.mean + more, torch.tensor([22_050.0]))
+        for more in (0 * far, far)
+    )
+    torch.testing.assert_close(surprised, expected / 100)
+    nothing = model.family.weight(frame, frame.prior.mean, torch.tensor([0.0]))
+    assert not nothing.any()
 
 
 def test_channels_are_predicted_alike_and_apart() -> None:
@@ -195,11 +200,12 @@ def test_expected_rolloff_is_that_of_the_expected_spectrum() -> None:
     latent = pretransform.encode(audio)
     scale = latent.abs().mean(dim=-1, keepdim=True).expand_as(latent)
     prior = Prior(torch.zeros_like(latent), scale, scale)
-    expected_hz = model.expected_rolloff_hz(prior, torch.tensor([0.0, 0.0]))
+    frame = MDCTFrame(latent, prior, None)
+    expected_hz = model.family.default_target_hz(frame, torch.tensor([0.0, 0.0]))
     true_hz = spectral_rolloff(audio, 44100)
     torch.testing.assert_close(expected_hz, true_hz, rtol=0.1, atol=0)
     at_least_hz = torch.tensor([20_000.0, 0.0])
-    assert model.expected_rolloff_hz(prior, at_least_hz)[0] == 20_000.0
+    assert model.family.default_target_hz(frame, at_least_hz)[0] == 20_000.0
 
 
 def _low_noise(end_hz: float) -> torch.Tensor:
@@ -215,9 +221,9 @@ def test_default_target_is_what_the_low_band_promises() -> None:
         default, chosen = condition(model, audio), condition(model, audio, None, torch.ones(2))
         assert default.rolloff_hz is not None
         assert chosen.rolloff_hz is not None
-        low_hz, unknown = default.rolloff_hz[:, 0], torch.full((2,), torch.nan)
-        untold = replace(default, rolloff_hz=torch.stack([low_hz, unknown], dim=1), prior=None)
-        promised = model.expected_rolloff_hz(model.prior(untold), low_hz)
+        low_hz = default.rolloff_hz[:, 0]
+        untold = replace(default, rolloff_hz=low_hz[:, None], frame=None)
+        promised = model.family.default_target_hz(model.frame(untold), low_hz)
     assert torch.equal(default.rolloff_hz[:, 1], promised)
     assert torch.equal(chosen.rolloff_hz[:, 1], torch.ones(2))
 

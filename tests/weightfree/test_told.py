@@ -42,9 +42,9 @@ def test_told_patches_stay_the_lr_latent_and_the_rest_is_generated() -> None:
 
 def test_noise_and_data_have_the_size_of_the_octave_below_the_passbands_end() -> None:
     model, audio = built(tiny_patches()), _audio()
-    prior = model.prior(_heard(model, audio))
-    above = prior.unknown() * torch.ones(2, 64, 64)
-    start = prior.start(torch.ones(2, 64, 64))
+    frame = _heard(model, audio).frame
+    above = (1 - frame.told) * torch.ones(2, 64, 64)
+    start = frame.leave(torch.ones(2, 64, 64))
     lr_latent = model.encode(audio)
     for item, hz in enumerate(PASSBAND_HZ.tolist()):
         centre_hz = (torch.arange(64) + 0.5) * RATE / 128
@@ -73,7 +73,8 @@ def test_a_window_may_have_any_length(frames: int) -> None:
     model = built(tiny_patches())
     cond = Conditioning(torch.randn(2, 64, frames), passband_hz=PASSBAND_HZ)
     with torch.no_grad():
-        velocity = model.velocity(torch.randn(2, 64, frames), torch.rand(2), cond)
+        y_velocity = model.velocity(torch.randn(2, 64, frames), torch.rand(2), cond)
+        velocity = model.frame(cond).leave_velocity(y_velocity)
     assert velocity.shape == (2, 64, frames)
     for item, rows in enumerate(TOLD_ROWS):
         assert not velocity[item, : 8 * rows].any()
@@ -83,10 +84,8 @@ def test_a_window_may_have_any_length(frames: int) -> None:
 def test_without_the_lr_latent_nothing_of_it_is_heard() -> None:
     model, audio = built(tiny_patches()), _audio()
     cond = _heard(model, audio)
-    assert cond.prior is not None
-    assert cond.prior.told is not None
-    other = replace(cond.prior.told, heard=torch.randn_like(cond.prior.told.heard))
-    changed = replace(cond, prior=replace(cond.prior, told=other))
+    other = replace(cond.frame, heard=torch.randn_like(cond.frame.heard))
+    changed = replace(cond, frame=other)
     x_t, t = torch.randn(2, 64, 64), torch.rand(2)
     drop = torch.tensor([True, False])
     with torch.no_grad():
@@ -98,7 +97,7 @@ def test_without_the_lr_latent_nothing_of_it_is_heard() -> None:
 def test_the_passband_is_needed() -> None:
     model = built(tiny_patches())
     with pytest.raises(ValueError, match="passband_hz is needed"):
-        model.prior(Conditioning(torch.zeros(1, 64, 64)))
+        model.frame(Conditioning(torch.zeros(1, 64, 64)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""The coordinates that the flow runs in: for the paper's model those of the latents.
+
+    y = (z - mean) / std,   z = mean + std y,   so   v_z = std v_y
+
+On y runs the paper's own flow, with standard normal noise (`saga_sr.flow`). Where the latents of a
+family are of very different size, or partly known, a frame of its own makes the unknown part of one
+size. A `Family` makes the frame of a batch from what the batch is conditioned on; this one is the
+paper's, which leaves everything as it is. `saga_sr.families` chooses.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from saga_sr.model import Conditioning
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The frame of B items; the latents' own.
+
+    Attributes:
+        lr_latent: [B, D, L], the LR latent as the network is shown it.
+    """
+
+    lr_latent: Tensor
+
+    def without_lr(self, drop: Tensor, null: float) -> "Frame":
+        """The same, but to the items ``drop`` [B] the null is shown instead of the LR latent."""
+        return replace(self, lr_latent=self.lr_latent.masked_fill(drop[:, None, None], null))
+
+    def enter(self, z: Tensor) -> Tensor:
+        """z [B, D, L] -> y."""
+        return z
+
+    def leave(self, y: Tensor) -> Tensor:
+        """y [B, D, L] -> z."""
+        return y
+
+    def leave_velocity(self, v: Tensor) -> Tensor:
+        """v_y [B, D, L] -> v_z."""
+        return v
+
+
+class Family:
+    """What a family of latents brings to the paper's method; the paper's brings nothing.
+
+    Attributes:
+        parts: modules that are trained and saved with the model, by the names of their weights.
+        trained_apart: names of those that learn by `loss` alone.
+    """
+
+    def __init__(self) -> None:
+        self.parts: dict[str, nn.Module] = {}
+        self.trained_apart: tuple[str, ...] = ()
+
+    def frame(self, cond: "Conditioning", draws: Sequence[int] | None = None) -> Any:
+        """The frame of a batch; ``draws`` are the numbers of its items while training."""
+        return Frame(cond.lr_latent)
+
+    def prepare(self, dit: Any) -> None:
+        """Change a new DiT where its tokens are no latent frames."""
+
+    def tokens(self, x_t: Tensor, frame: Any) -> Tensor:
+        """The network's input [B, 2 D, L]: the LR latent concatenated on channels (section 2).
+
+        Args:
+            x_t: [B, D, L], y at the time t.
+            frame: of the batch.
+        """
+        return torch.cat([x_t, frame.lr_latent], dim=1)
+
+    def latent(self, answer: Tensor) -> Tensor:
+        """The network's answer -> [B, D, L]."""
+        return answer
+
+    def weight(self, frame: Any, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
+        """What a squared error of the velocity v_y counts, at least 0, broadcastable to [B, D, L].
+
+        Args:
+            frame: of the batch.
+            hr_latent: [B, D, L].
+            hr_end_hz: [B], where the spectrum of each HR clip ends.
+        """
+        return torch.ones_like(hr_end_hz)[:, None, None]
+
+    def loss(self, frame: Any, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
+        """What the frame itself learns by, a scalar; arguments as in `weight`."""
+        return hr_latent.new_zeros(())
+
+    def default_target_hz(self, frame: Any, rolloff_low_hz: Tensor) -> Tensor:
+        """f_h [B] where nobody says one and the config has none; f_l [B] at least."""
+        raise ValueError("sampling.target_rolloff is null, and this family promises none")

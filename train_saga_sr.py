@@ -33,7 +33,7 @@ from torch import Tensor
 from saga_sr.flow import interpolate, sample_timesteps, velocity_loss
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.model import Conditioning
-from saga_sr.restore import condition, generate
+from saga_sr.restore import condition, restore
 from saga_sr.support.errors import run_cli
 from saga_sr.support.randomness import torch_generator
 from saga_sr.training import validation
@@ -122,11 +122,11 @@ class SAGASRTrainer(TrainingModule):
 
     def _restore(self, cond: Conditioning, clips: list[int]) -> Tensor:
         """Sample and decode fixed clips from their fixed noise, without the crossover."""
-        noise = validation.clip_noise(self.model, clips, "val-sample").to(self.device)
+        noise = validation.clip_noise(self.model, clips, "val-sample")
         sampling = self.config.sampling
         if self.trainer.sanity_checking or self.options.fast_dev_run:
             sampling = sampling.model_copy(update={"num_steps": 1, "emulate_linear_steps": 1})
-        return self.model.decode(generate(self.model, cond, noise, sampling)).float()
+        return restore(self.model, cond, noise, sampling).float()
 
     def _plan_cutoff_hz(self, metadata: list[dict[str, Any]]) -> Tensor:
         """Where replacement ends by the user's plan: f_l where it is computed, else the low-pass's

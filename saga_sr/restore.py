@@ -100,27 +100,17 @@ def generate(
 
 @torch.no_grad()
 def restore(
-    model: SAGASRModel,
-    lr_audio: Tensor,
-    noise: Tensor,
-    sampling: SamplingSection,
-    text: Tensor | None = None,
-    target_rolloff_hz: Tensor | None = None,
-    passband_hz: Tensor | None = None,
+    model: SAGASRModel, cond: Conditioning, noise: Tensor, sampling: SamplingSection
 ) -> Tensor:
     """Super-resolve segments, without the crossover (see `saga_sr.lowfreq` for that last step).
 
     Args:
         model: in evaluation mode.
-        lr_audio: [B, C, T], one segment per item, in [-1, 1].
+        cond: what the segments are conditioned on: of `condition`, or with the truth's roll-offs.
         noise: [B, D, L], see `segment_noise`.
         sampling: solver, steps and guidance scales.
-        text: [B, N, T5 width] or None.
-        target_rolloff_hz: [B] or None for the model's default.
-        passband_hz: [B], see `condition`.
 
     Returns:
         [B, C, T] as the model generates it, its own low band included.
     """
-    cond = condition(model, lr_audio, text, target_rolloff_hz, passband_hz)
-    return model.decode(generate(model, cond, noise.to(lr_audio.device), sampling))
+    return model.decode(generate(model, cond, noise.to(cond.lr_latent.device), sampling))

@@ -55,14 +55,14 @@ def test_restore_is_sample_and_decode_and_does_not_depend_on_the_batch() -> None
     model, audio = built(F2), _audio()
     sampling = model.config.sampling.model_copy(update={"num_steps": 3, "guidance_acoustic": 1.4})
     noise = segment_noise(model.config, [("n", 0), ("n", 1)])
-    together = restore(model, audio, noise, sampling)
+    together = restore(model, condition(model, audio), noise, sampling)
     assert together.shape == audio.shape
-    alone = restore(model, audio[1:], noise[1:], sampling)
+    alone = restore(model, condition(model, audio[1:]), noise[1:], sampling)
     torch.testing.assert_close(together[1:], alone, atol=1e-4 * float(alone.abs().max()), rtol=1e-3)
     with torch.no_grad():
         latent = generate(model, condition(model, audio), noise, sampling)
     torch.testing.assert_close(together, model.decode(latent))
-    assert torch.equal(together, restore(model, audio, noise, sampling))
+    assert torch.equal(together, restore(model, condition(model, audio), noise, sampling))
 
 
 def test_level_makes_restoring_independent_of_the_gain() -> None:
@@ -71,8 +71,8 @@ def test_level_makes_restoring_independent_of_the_gain() -> None:
     model, audio = built(raw), _audio()
     sampling = model.config.sampling.model_copy(update={"num_steps": 3})
     noise = segment_noise(model.config, [("n", 0), ("n", 1)])
-    loud = restore(model, audio, noise, sampling)
-    quiet = restore(model, 0.01 * audio, noise, sampling)
+    loud = restore(model, condition(model, audio), noise, sampling)
+    quiet = restore(model, condition(model, 0.01 * audio), noise, sampling)
     torch.testing.assert_close(quiet, 0.01 * loud, atol=1e-4 * float(quiet.abs().max()), rtol=1e-2)
 
 

@@ -8,6 +8,8 @@ import av
 import numpy as np
 import soundfile
 
+from saga_sr.support.files import native_name
+
 RATE = 48000
 
 
@@ -108,5 +110,7 @@ def crashed(wav: bytes, told_bytes: int = 0) -> bytes:
 
 def write(path: Path, audio: np.ndarray, rate: int = RATE, **how: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, audio, rate, **how)
+    soundfile.write(
+        native_name(path), audio, rate, format=how.pop("format", path.suffix[1:]), **how
+    )
     return path

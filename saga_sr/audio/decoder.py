@@ -54,12 +54,14 @@ class Known:
         sample_rate: Hz.
         channels: how many.
         exact_seeks: whether time stamps lead to every frame's first sample exactly.
+        is_plain: whether libsndfile may be asked first, without a look at the file's structure.
     """
 
     frames: int
     sample_rate: int
     channels: int
     exact_seeks: bool = True
+    is_plain: bool = True
 
 
 @dataclass(frozen=True)

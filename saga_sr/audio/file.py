@@ -48,7 +48,9 @@ class AudioHeader:
 
     @property
     def known(self) -> Known:
-        return Known(self.frames, self.sample_rate, self.channels, self.exact_seeks)
+        return Known(
+            self.frames, self.sample_rate, self.channels, self.exact_seeks, is_plain=not self.note
+        )
 
     def __str__(self) -> str:
         return f"{self.frames} frames, {self.sample_rate} Hz, {self.channels} channels"

@@ -15,6 +15,7 @@ import soundfile
 
 from saga_sr.audio.decoder import DecodedFile, Known, UnknownFormatError, measure
 from saga_sr.audio.repair import Layout, Piece, SplicedFile, flac_pieces, layout_of
+from saga_sr.support.files import native_name
 
 BLOCK_FRAMES = 1 << 16
 # Decoded and dropped before what a seek in an MP3 or an OGG leads to: an MP3 frame needs up to ten
@@ -106,7 +107,7 @@ def open_audio(path: Path | str | bytes, known: Known | None = None) -> AudioFil
     Raises:
         OSError, RuntimeError, ValueError: it cannot be read as audio; `reason` puts them in words.
     """
-    if known is not None and (file := _unchanged(path, known)) is not None:
+    if known is not None and known.is_plain and (file := _unchanged(path, known)) is not None:
         return file
     if os.path.getsize(path) == 0:
         raise OSError("the file is empty (0 bytes)")
@@ -219,10 +220,8 @@ class _SoundFilePart:
 
     def _open(self) -> None:
         self._spliced = SplicedFile(self._path, self._pieces) if self._pieces else None
-        # soundfile cannot open a name that is not UTF-8 unless it is given as bytes
-        name = os.fsencode(self._path) if os.name == "posix" else os.fsdecode(self._path)
         try:
-            self._file = _Sequential(self._spliced or name)
+            self._file = _Sequential(self._spliced or native_name(self._path))
         except BaseException:
             if self._spliced:
                 self._spliced.close()

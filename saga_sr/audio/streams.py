@@ -23,7 +23,7 @@ from saga_sr.audio.decoder import NO_SOUND
 from saga_sr.audio.file import read_header, resampled_length
 from saga_sr.audio.reader import BLOCK_FRAMES, READ_ERRORS, open_audio, reason
 from saga_sr.support.errors import UserError
-from saga_sr.support.files import atomic_path
+from saga_sr.support.files import atomic_path, native_name
 
 _RIFF_LIMIT_BYTES = (1 << 32) - (1 << 16)  # sizes in a WAV file are 32-bit numbers
 Encoding = Literal["16", "24", "float"]
@@ -258,8 +258,9 @@ def write_audio(
     written, peak, over = 0, 0.0, 0
     with atomic_path(path, locked=True) as temporary:
         try:
+            name, subtype = native_name(temporary), _SUBTYPES[encoding]
             with soundfile.SoundFile(
-                temporary, "w", sample_rate, channels, _SUBTYPES[encoding], format=container
+                name, "w", sample_rate, channels, subtype, format=container
             ) as file:
                 for piece in pieces:
                     magnitude = piece.abs()
@@ -267,7 +268,7 @@ def write_audio(
                     over += int((magnitude > 1).sum())
                     _write(file, piece)
                     written += piece.shape[-1]
-            complete = soundfile.info(temporary).frames == written
+            complete = soundfile.info(name).frames == written
         except (soundfile.LibsndfileError, _ShortWriteError) as error:
             raise UserError(f"{path}: it cannot be written (disk full?): {error}") from error
         if not complete:

@@ -56,7 +56,7 @@ from saga_sr.model import SAGASRModel
 from saga_sr.support.device import pick_device
 from saga_sr.support.environment import describe_environment, plain_options
 from saga_sr.support.errors import UserError
-from saga_sr.support.files import atomic_path, write_json_atomic
+from saga_sr.support.files import atomic_path, native_name, write_json_atomic
 from saga_sr.support.naming import named_folders
 from saga_sr.text import TextEncoder
 from saga_sr.upsample.options import UpsampleOptions
@@ -268,7 +268,9 @@ class Evaluation:
         if wanted is None or (wanted == "inputs" and not inputs):
             return
         with atomic_path(self.flags.output / "audio" / f"{name}.wav") as temporary:
-            soundfile.write(temporary, audio.T.numpy(), self.clips.sample_rate, subtype="FLOAT")
+            soundfile.write(
+                native_name(temporary), audio.T.numpy(), self.clips.sample_rate, subtype="FLOAT"
+            )
 
     # --- listening page -------------------------------------------------------------------------
 

@@ -42,6 +42,11 @@ def fitting_name(stem: str, ending: str) -> str:
     return os.fsdecode(cut) + mark + ending
 
 
+def native_name(path: Path | str | bytes) -> bytes | str:
+    """A name as soundfile opens it: it takes text for UTF-8, and a name need not be that."""
+    return os.fsencode(path) if os.name == "posix" else os.fsdecode(path)
+
+
 @contextmanager
 def atomic_path(path: Path | str, locked: bool = False) -> Iterator[Path]:
     """A temporary path in the folder of ``path`` that replaces ``path`` when the block succeeds.

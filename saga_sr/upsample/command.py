@@ -65,6 +65,7 @@ class _Run:
     journals: dict[Path, Journal] = field(default_factory=dict)  # output folder -> its journal
     done: int = 0
     failed: int = 0
+    silent_films: int = 0
 
     def do(self, job: Job) -> None:
         try:
@@ -75,6 +76,7 @@ class _Run:
                 self.failed += 1
                 _say(f"error: {error}", sys.stderr)
             else:
+                self.silent_films += 1
                 _say(f"{error}: left alone")
         except (UserError, OSError, torch.OutOfMemoryError) as error:
             self.failed += 1
@@ -248,7 +250,8 @@ def main(flags: argparse.Namespace) -> int:
         _say("stopped; the same command goes on from here", sys.stderr)
         return 128 + signal.SIGINT
     if run.failed and run.failed + run.done > 1:
-        print(f"{run.done} of {len(jobs)} files done, {run.failed} failed", file=sys.stderr)
+        count = len(jobs) - run.silent_films
+        print(f"{run.done} of {count} files done, {run.failed} failed", file=sys.stderr)
     return 0 if not run.failed else EXIT_PARTIAL if run.done else EXIT_USER_ERROR
 
 

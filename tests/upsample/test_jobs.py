@@ -1,7 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
+from saga_sr.audio.scan import Scan
 from saga_sr.support.errors import UserError
 from saga_sr.upsample.jobs import JOURNAL, Job, Journal, collect_jobs
 
@@ -105,3 +107,58 @@ def test_a_torn_last_line_costs_only_its_own_file(tmp_path):
     assert not again.is_done(second, {"seed": 0})
     again.add(second, {"seed": 0}, {})
     assert Journal(tmp_path).is_done(second, {"seed": 0})
+
+
+def test_without_an_output_results_lie_beside_the_inputs(tmp_path, monkeypatch):
+    _touch(tmp_path / "old.m4a", tmp_path / "tapes" / "a" / "b.mp3")
+    jobs = collect_jobs([tmp_path / "old.m4a", tmp_path / "tapes"], None, None)
+    assert [job.output for job in jobs] == [
+        tmp_path / "old.restored.wav",
+        tmp_path / "tapes.restored" / "a" / "b.wav",
+    ]
+    assert [job.root for job in jobs] == [None, tmp_path / "tapes.restored"]
+    monkeypatch.chdir(tmp_path / "tapes")
+    (here,) = collect_jobs([Path(".")], None, "flac")
+    assert here.output == tmp_path / "tapes.restored" / "a" / "b.flac"
+
+
+@pytest.mark.parametrize("name", ["x.m4a", "x.mp4", "x.WEBM", "x.aac", "x.caf"])
+def test_an_output_that_cannot_be_written_is_no_folder_of_that_name(name, tmp_path):
+    _touch(tmp_path / "a.wav")
+    with pytest.raises(UserError, match=r"allowed are \.wav, \.flac or a folder"):
+        collect_jobs([tmp_path / "a.wav"], tmp_path / name, None)
+
+
+@pytest.mark.parametrize("bytes_long", [242, 251, 255])
+def test_long_names_stay_legal_and_apart(bytes_long, tmp_path):
+    stem = "录" * ((bytes_long - 5) // 3)
+    names = [stem + "x" * (bytes_long - 5 - len(stem.encode())) + end for end in ("1.au", "2.au")]
+    _touch(*(tmp_path / "in" / name for name in names))
+    for output in (tmp_path / "out", None):
+        jobs = collect_jobs([tmp_path / "in"], output, "flac")
+        _touch(*(job.output for job in jobs))
+        assert len({job.output for job in jobs}) == 2
+    (one,) = collect_jobs([tmp_path / "in" / names[0]], None, None)
+    _touch(one.output)
+
+
+def test_what_a_folder_holds_beside_audio_is_told(tmp_path):
+    _touch(tmp_path / "a.wav", tmp_path / "b.txt", tmp_path / "c.txt", tmp_path / "d.jpg")
+    looked = Scan()
+    collect_jobs([tmp_path], tmp_path / "out", None, looked)
+    assert looked.others_text() == "3 other files left alone: 2 .txt, 1 .jpg"
+
+
+def test_a_result_of_another_process_counts_as_done(tmp_path):
+    mine, theirs = Journal(tmp_path), Journal(tmp_path)
+    _touch(tmp_path / "a.wav")
+    theirs.add(tmp_path / "a.wav", {"made_by": "m"}, {})
+    assert mine.is_done(tmp_path / "a.wav", {"made_by": "m"})
+
+
+def test_a_name_that_is_not_utf8_is_in_the_journal_too(tmp_path):
+    output = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    _touch(output)
+    Journal(tmp_path).add(output, {"input": "caf\udce9.mp3"}, {})
+    (tmp_path / JOURNAL).read_text(encoding="utf-8")
+    assert Journal(tmp_path).is_done(output, {"input": "caf\udce9.mp3"})

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import signal as signals
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from recordings import crashed, encode, melody, silent_film, write
 from scipy import signal
 from tiny_restorer import RATE, tiny_model
 from tiny_text_models import build_tiny_t5
@@ -152,6 +154,60 @@ def test_a_mixed_folder_comes_out_right_in_one_command(tmp_path, command):
         assert found.shape == (round(len(audio) * RATE / rate), audio.shape[1])
     written = {path.name for path in out.rglob("*") if path.is_file()}
     assert written == {JOURNAL, *(Path(name).stem + ".wav" for name in files)}
+
+
+def test_what_phones_films_and_old_machines_wrote_comes_out_whole(tmp_path, command):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    tone, slow = melody(0.5), melody(0.5, 8000)
+    encode(source / "memo.m4a", tone, "aac")
+    encode(source / "film.mp4", tone, "aac", film=True)
+    encode(source / "page.webm", tone, "libopus")
+    for suffix in ("au", "caf", "w64"):
+        write(source / f"game.{suffix}", tone)
+    write(source / "phone.wav", slow, 8000, subtype="GSM610")
+    (source / "crashed.wav").write_bytes(crashed(write(tmp_path / "a.wav", tone).read_bytes()))
+    write(source / os.fsdecode(b"caf\xe9.wav"), tone)
+    silent_film(source / "quiet.mp4")
+    for name in ("a.txt", "b.txt", "c.jpg", ".hidden.wav"):
+        (source / name).touch()
+
+    code, printed, errors = command(source, "--output", out)
+    assert (code, errors) == (EXIT_OK, "")
+    assert "3 other files left alone: 2 .txt, 1 .jpg" in printed
+    assert "its header was never finished" in printed
+    assert "quiet.mp4: it holds no sound (no audio stream): left alone" in printed
+    found = {path.name: soundfile.SoundFile(os.fsencode(path)).frames for path in out.glob("*.wav")}
+    assert found.pop("phone.wav") == pytest.approx(RATE // 2, abs=0.07 * RATE)
+    assert set(found.values()) == {RATE // 2}
+    assert len(found) == 8
+    assert command(source, "--output", out)[1].count("done before") == 9
+
+
+def test_two_processes_share_an_output_folder(tmp_path, model_folder):
+    source, out = tmp_path / "in", tmp_path / "out"
+    for number in range(4):
+        write(source / f"{number}.wav", _dull(20_000, seed=number), RATE)
+    command = [sys.executable, "-m", "saga_sr.upsample", str(source), "--model", model_folder]
+    both = [
+        subprocess.Popen(
+            [*command, "--output", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    errors = [process.communicate()[1].decode() for process in both]
+    assert [process.returncode for process in both] == [EXIT_OK, EXIT_OK], errors
+    assert {path.name for path in out.iterdir()} == {JOURNAL, *(f"{k}.wav" for k in range(4))}
+
+
+def test_a_result_lies_beside_its_input_and_never_over_anything(tmp_path, command):
+    write(tmp_path / "old.wav", _dull(4000), RATE)
+    assert command(tmp_path / "old.wav")[0] == EXIT_OK
+    before = (tmp_path / "old.restored.wav").read_bytes()
+    code, _, errors = command(tmp_path / "old.wav")
+    assert code == EXIT_USER_ERROR
+    assert "old.restored.wav: exists already" in errors
+    assert (tmp_path / "old.restored.wav").read_bytes() == before
 
 
 def test_an_interrupted_run_continues_where_it_stopped(tmp_path, command):

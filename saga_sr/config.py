@@ -14,6 +14,7 @@ No torch here: flags and configs are checked before it is imported.
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from saga_sr.support.choices import Solver
+from saga_sr.support.differences import differences
 from saga_sr.support.errors import UserError
 from saga_sr.support.shipped import shipped_file
 
@@ -291,6 +293,13 @@ class Stage:
     def __str__(self) -> str:
         parts = ["LR latent", *["text"] * self.text, *["roll-off"] * self.rolloff]
         return " + ".join(parts)
+
+    @property
+    def short_name(self) -> str:
+        """f0, f1 or f2 of the user's plan; roll-off without text is no stage of it."""
+        if self.rolloff and not self.text:
+            return "f0-rolloff"
+        return f"f{self.text + self.rolloff}"
 
 
 class ModelConfig(Section):
@@ -636,6 +645,36 @@ def _dropout_relations(values: _Values) -> Iterator[str]:
     probs = [section.get(k, 0.05) for k in ("both_prob", "lr_prob", "text_prob")]
     if all(isinstance(p, int | float) for p in probs) and sum(probs) > 1:
         yield f"training.dropout: the three probabilities sum to {sum(probs):g}, more than 1"
+
+
+# What may differ between the stages of one model: no weight depends on it.
+_NOT_IN_THE_WEIGHTS = {
+    "model.diffusion.cross_attention_cond_ids",
+    "model.diffusion.compute_rolloff",
+    "model.pretransform.iterate_batch",
+    "sample_size",
+}
+_OF_TEXT = re.compile(r"model\.conditioning\.configs\.\d+\.config\.(t5_model_name|max_length|dim)")
+
+
+def stage_differences(earlier: ModelConfig, later: ModelConfig) -> tuple[list[str], list[str]]:
+    """(what keeps the weights of ``earlier`` from starting ``later``, what is only worth saying).
+
+    Weights depend on shapes and on what the numbers in a latent, a token or an answer mean. The
+    text encoder is outside of them, and a stage without text has learnt nothing about it.
+    """
+    refused, said = [], []
+    sections = ("sample_rate", "audio_channels", "sample_size", "model")
+    old, new = (config.model_dump(mode="json") for config in (earlier, later))
+    for path, line in differences({k: old[k] for k in sections}, {k: new[k] for k in sections}):
+        if path in _NOT_IN_THE_WEIGHTS:
+            continue
+        of_text = _OF_TEXT.fullmatch(path) is not None
+        if not of_text or (earlier.stage.text and path.endswith(".dim")):
+            refused.append(line)
+        elif earlier.stage.text:
+            said.append(line)
+    return refused, said
 
 
 def untrained_guidance(config: ModelConfig) -> list[str]:

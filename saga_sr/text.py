@@ -35,6 +35,7 @@ from saga_sr.support.hub import load_config, load_frozen
 
 Item = TypeVar("Item")
 T5_FAMILIES = ("t5", "mt5", "umt5")
+PROBE_TEXT = "A violin and rain."
 TEXT_BATCH = 32  # texts per T5 call
 MULTILINGUAL_ADVICE = (
     "google/mt5-base has the width of T5-base and reads about 100 languages, Chinese among them"
@@ -125,6 +126,17 @@ class TextEncoder:
             dim = load_config(self.model, T5_FAMILIES, T5_ADVICE).d_model
             write_json_atomic(about, {"model": self.model, "dim": dim})
         return int(json.loads(about.read_text(encoding="utf-8"))["dim"])
+
+    @cached_property
+    def probe(self) -> list[float] | None:
+        """[projection on a fixed wave, norm] of the embedding of one text: what this T5 is, however
+        it is named. None where that is not in the cache and T5 cannot be had."""
+        try:
+            embedding = self.encode([PROBE_TEXT])[0].double().flatten().cpu()
+        except UserError:
+            return None
+        wave = torch.cos(torch.arange(len(embedding), dtype=torch.float64) + 0.5)
+        return [float(embedding @ wave), float(embedding.norm())]
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Embeddings [B, N, D], float32 on ``device``, of ``texts``.

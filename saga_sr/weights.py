@@ -15,10 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from saga_sr.config import ModelConfig, load_model_config
+from saga_sr.config import PROMPT_ID, ModelConfig, load_model_config, stage_differences
 from saga_sr.flow import Parameterisation
 from saga_sr.pretransform import AutoencoderPretransform
-from saga_sr.support.differences import differences
 from saga_sr.support.errors import UserError, first_line
 from saga_sr.support.files import atomic_path, write_json_atomic
 
@@ -68,13 +67,7 @@ def load_folder(
     folder_or_hub_id: Path | str, create: Callable[[ModelConfig], "SAGASRModel"]
 ) -> "SAGASRModel":
     """See `SAGASRModel.from_pretrained`."""
-    folder = _local_folder(folder_or_hub_id, HUB_FILES)
-    for name in HUB_FILES:
-        if not (folder / name).is_file():
-            raise UserError(
-                f"{folder}: not an exported model: {name} is missing (an export holds "
-                f"{' and '.join(HUB_FILES)})"
-            )
+    folder = exported_folder(folder_or_hub_id)
     config = load_model_config(folder / CONFIG_NAME)
     tensors = {name: value.float() for name, value in read_tensors(folder / WEIGHTS_NAME).items()}
     _check_size(config, tensors, folder)
@@ -82,6 +75,22 @@ def load_folder(
     fold_weight_norm(model)
     load_exactly(model, tensors, origin=str(folder / WEIGHTS_NAME))
     return model.eval()
+
+
+def exported_folder(folder_or_hub_id: Path | str) -> Path:
+    """The local folder of an exported model.
+
+    Raises:
+        UserError: there is none, or a file of it is missing.
+    """
+    folder = _local_folder(folder_or_hub_id, HUB_FILES)
+    for name in HUB_FILES:
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder}: not an exported model: {name} is missing (an export holds "
+                f"{' and '.join(HUB_FILES)})"
+            )
+    return folder
 
 
 def _check_size(config: ModelConfig, tensors: Mapping[str, Tensor], folder: Path) -> None:
@@ -181,9 +190,11 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"{self.origin}: {len(self.loaded)} tensors loaded"]
+        lines += [f"  {note}" for note in self.notes]
         for kind in ("widened", "missing", "unexpected", "mismatched"):
             names = getattr(self, kind)
             if names:
@@ -202,10 +213,13 @@ def _families(names: list[str], depth: int = 3) -> list[str]:
 
 
 def _load_what_fits(
-    model: nn.Module, tensors: Mapping[str, Tensor], expected: Callable[[str], bool], origin: str
-) -> LoadReport:
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    expected: Callable[[str], bool],
+    report: LoadReport,
+) -> None:
     """Copy tensors whose name and shape agree, widening the DiT's input layers; report the rest."""
-    report, own = LoadReport(origin), model.state_dict()
+    own = model.state_dict()
     for name, value in tensors.items():
         if name not in own:
             report.unexpected.append(name)
@@ -219,7 +233,6 @@ def _load_what_fits(
             shapes = f"{list(value.shape)} for {list(own[name].shape)}"
             report.mismatched.append(f"{name} {shapes}")
     report.missing = [name for name in own if name not in tensors and expected(name)]
-    return report
 
 
 def _is_narrower(value: Tensor, target: Tensor) -> bool:
@@ -244,10 +257,13 @@ def load_stable_audio(model: "SAGASRModel", path_or_hub_id: Path | str) -> LoadR
     Raises:
         UserError: unreadable, or nothing of it fits the config's DiT.
     """
-    tensors = _renamed(read_tensors(_checkpoint_file(path_or_hub_id)))
+    report = LoadReport(str(path_or_hub_id))
+    raw = read_tensors(_checkpoint_file(path_or_hub_id))
+    _take_averages(raw, report, ema="diffusion_ema.", plain="diffusion.model.")
+    tensors = _renamed(raw)
     if isinstance(model.pretransform, AutoencoderPretransform):
         _restore_weight_norm_names(model, tensors)
-    report = _load_what_fits(model, tensors, lambda name: True, str(path_or_hub_id))
+    _load_what_fits(model, tensors, lambda name: True, report)
     if not any(name.startswith("dit.") for name in report.loaded):
         raise UserError(f"--pretrained_ckpt {path_or_hub_id}: none of it fits the DiT\n{report}")
     if report.mismatched:
@@ -316,8 +332,10 @@ def load_pretransform(model: "SAGASRModel", path: Path | str) -> LoadReport:
     """
     if not isinstance(model.pretransform, AutoencoderPretransform):
         raise UserError("--pretransform_ckpt: the config's pretransform has no weights")
-    tensors = read_tensors(_checkpoint_file(path))
-    for prefix in ("pretransform.model.", "autoencoder.", "model."):
+    report, tensors = LoadReport(str(path)), read_tensors(_checkpoint_file(path))
+    _take_averages(tensors, report, ema="autoencoder_ema.", plain="autoencoder.")
+    prefixes = ("diffusion.pretransform.model.", "pretransform.model.", "autoencoder.", "model.")
+    for prefix in prefixes:
         inner = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
         if inner:
             tensors = inner
@@ -329,7 +347,8 @@ def load_pretransform(model: "SAGASRModel", path: Path | str) -> LoadReport:
     if not any(name.endswith("weight_g") for name in tensors):
         fold_weight_norm(model)
     load_exactly(network, tensors, origin=f"--pretransform_ckpt {path}")
-    return LoadReport(str(path), loaded=list(tensors))
+    report.loaded = list(tensors)
+    return report
 
 
 def _restore_weight_norm_names(model: "SAGASRModel", tensors: dict[str, Tensor]) -> None:
@@ -352,17 +371,41 @@ def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
+def _take_averages(tensors: dict[str, Tensor], report: LoadReport, ema: str, plain: str) -> None:
+    """In place: the averages (EMA) of a raw training checkpoint under the names of what they are
+    averages of.
+
+    stable-audio-tools' training checkpoints hold both; its own export takes the averages.
+
+    Args:
+        tensors: by their names in the checkpoint.
+        report: gets a note of what was taken.
+        ema: prefix of the ``EMA`` object, such as ``diffusion_ema.``.
+        plain: prefix of the module that it averages, such as ``diffusion.model.``.
+    """
+    averages = f"{ema}ema_model."
+    if not any(name.startswith(averages) for name in tensors):
+        if any(name.startswith(plain) for name in tensors):
+            report.notes.append("a raw training checkpoint without averages: weights as trained")
+        return
+    for name in [name for name in tensors if name.startswith(ema)]:
+        value = tensors.pop(name)
+        if name.startswith(averages):
+            tensors[plain + name.removeprefix(averages)] = value
+    report.notes.append(f"a raw training checkpoint: its averaged weights are taken ({averages}*)")
+
+
 def _checkpoint_file(path_or_hub_id: Path | str) -> Path:
     """A local checkpoint file, or the one of a folder or hub repository."""
     path = Path(path_or_hub_id)
     if path.is_file():
         return path
-    patterns = ("model.safetensors", "model.ckpt")
-    folder = _local_folder(path_or_hub_id, patterns)
-    for name in patterns:
+    names = ("model.safetensors", "model.ckpt")
+    for name in names:  # the second one is fetched only where the first is not there
+        folder = _local_folder(path_or_hub_id, (name,))
         if (folder / name).is_file():
             return folder / name
-    raise UserError(f"{folder}: no {' or '.join(patterns)} in it")
+    raise UserError(f"{path_or_hub_id}: no {' or '.join(names)} in it")
 
 
 # --- an earlier stage ---------------------------------------------------------------------------
@@ -372,29 +415,20 @@ def load_stage(model: "SAGASRModel", folder_or_hub_id: Path | str) -> LoadReport
     Raises:
         UserError: the folder's architecture is another one; the differing keys are listed.
     """
-    earlier = load_folder(folder_or_hub_id, type(model))
-    differences = architecture_differences(earlier.config, model.config)
-    if differences:
-        heading = f"--init_from {folder_or_hub_id}: another architecture"
-        raise UserError.listing(heading, differences)
+    folder = exported_folder(folder_or_hub_id)
+    earlier, origin = load_model_config(folder / CONFIG_NAME), f"--init_from {folder_or_hub_id}"
+    refused, said = stage_differences(earlier, model.config)
+    if refused:
+        raise UserError.listing(f"{origin}: another architecture", refused)
     fold_weight_norm(model)
-    load_exactly(model, earlier.state_dict(), origin=f"--init_from {folder_or_hub_id}")
-    return LoadReport(str(folder_or_hub_id), loaded=list(earlier.state_dict()))
-
-
-def architecture_differences(old: ModelConfig, new: ModelConfig) -> list[str]:
-    """Differences of two configs that change the meaning of the weights, not the stage."""
-    ignored = {
-        "model.diffusion.cross_attention_cond_ids",
-        "model.diffusion.compute_rolloff",
-        "sample_size",
-    }
-    sections = ("sample_rate", "audio_channels", "sample_size", "model")
-    return [
-        line
-        for path, line in differences(
-            {k: old.model_dump(mode="json")[k] for k in sections},
-            {k: new.model_dump(mode="json")[k] for k in sections},
-        )
-        if path not in ignored
-    ]
+    tensors = {name: value.float() for name, value in read_tensors(folder / WEIGHTS_NAME).items()}
+    report = LoadReport(str(folder_or_hub_id), notes=[f"differs: {line}" for line in said])
+    own = model.state_dict()
+    for name, value in list(tensors.items()):
+        # The projection of another text encoder's width, where there was no text to train it.
+        if name.startswith(f"conditioners.{PROMPT_ID}.") and value.shape != own[name].shape:
+            tensors[name] = own[name]
+            report.notes.append(f"{name}: {earlier.stage} has not trained it; it starts anew")
+    load_exactly(model, tensors, origin=origin)
+    report.loaded = list(tensors)
+    return report

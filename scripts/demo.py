@@ -108,7 +108,7 @@ def main() -> None:
     run("Fine-tune it (F2)", "train_saga_sr.py", "--train_dir", train,
         "--val_dir", held_out, "--model_config", MODEL / "config.json", "--init_from", MODEL,
         *FINE_TUNING, "--max_steps", str(options.steps), "--val_every_n_steps", str(options.steps),
-        "--val_num_clips", "8", "--output_dir", tuned.parent)  # fmt: skip
+        "--val_num_clips", "8", "--output_dir", tuned.parent, "--overwrite")  # fmt: skip
     hear(output, corpus, tuned, "fine-tuned")
     run("Measure both on held-out sounds", "-m", "saga_sr.evaluate", "--data", held_out,
         "--model", f"shipped={MODEL}", f"fine-tuned={tuned}", "--cutoffs", str(CUTOFF_HZ),

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from saga_sr.support.errors import UserError
-from saga_sr.support.files import json_text
+from saga_sr.support.files import json_text, try_lock
 
 CAPTION_FILE = "captions.jsonl"
 
@@ -278,16 +278,8 @@ def _open_log(path: Path) -> IO[bytes]:
         file = path.open("a+b", buffering=0)
     except OSError as error:
         raise UserError(f"--output {path}: it cannot be written ({error.strerror})") from error
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # not on Windows
-        pass
-    except OSError as error:
-        raise UserError(
-            f"--output {path}: another run is writing it; give each its --shard"
-        ) from error
+    if not try_lock(file):
+        raise UserError(f"--output {path}: another run is writing it; give each its --shard")
     return file
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from saga_sr.config import ModelConfig
 from saga_sr.data.latents import LatentFolder, Manifest, encoding_of, probe_weights, same_weights
 from saga_sr.dataset import Item
+from saga_sr.support.differences import differences
 from saga_sr.support.errors import UserError
 from saga_sr.support.randomness import numpy_generator
 from saga_sr.text import text_for_clip
@@ -131,8 +132,6 @@ class LatentDataset(Dataset[Item]):
 
 
 def _check_encoding(root: Path, manifest: Manifest, config: ModelConfig) -> None:
-    from saga_sr.weights import differences
-
     found = differences(manifest.encoding, encoding_of(config))
     if found:
         raise UserError.listing(

@@ -43,6 +43,7 @@ from saga_sr.families import create_pretransform
 from saga_sr.lowpass import LowpassOptions, apply_lowpass, draw_lowpass
 from saga_sr.pretransform import Pretransform
 from saga_sr.rolloff import spectral_rolloff
+from saga_sr.support.differences import differences
 from saga_sr.support.errors import UserError
 from saga_sr.support.randomness import numpy_generator
 from saga_sr.text import read_transcript
@@ -365,7 +366,7 @@ def claim_folder_once(
 def _refuse_differences(root: Path, begun: Manifest, asked: Manifest) -> None:
     old, new = begun.model_dump(mode="json"), asked.model_dump(mode="json")
     if same_weights(old.pop("weights_probe"), new.pop("weights_probe")):
-        found = [line for _, line in weights.differences(old, new)]
+        found = [line for _, line in differences(old, new)]
     else:
         found = ["the weights of the autoencoder are others"]
     if found:

@@ -17,3 +17,19 @@ def pick_device(name: str) -> torch.device:
     if not available.get(name, True):
         raise UserError(f"--device {name}: there is none on this machine; allowed: auto, cpu")
     return torch.device(name)
+
+
+def check_accelerator(name: str, devices: int) -> None:
+    """Refuse an ``--accelerator`` that is not on this machine, and more ``--devices`` than it has.
+
+    Raises:
+        UserError: says what there is.
+    """
+    gpus, has_mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    found = f"{gpus} GPUs" if gpus else "no GPU that torch can use"
+    if name == "gpu" and not (gpus or has_mps):
+        raise UserError(f"--accelerator gpu: this machine has {found}; allowed: auto, cpu")
+    if name == "mps" and not has_mps:
+        raise UserError("--accelerator mps: there is none on this machine; allowed: auto, cpu")
+    if name in ("gpu", "auto") and gpus and devices > gpus:
+        raise UserError(f"--devices {devices}: this machine has {found}")

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from platformdirs import user_cache_path
 
@@ -159,6 +159,48 @@ def json_text(value: Any, indent: int | None = None) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, indent=indent)
     return text
+
+
+@contextmanager
+def exclusive_lock(path: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock file ``path``; it goes with this process, however that ends.
+
+    Args:
+        path: made if needed, and left behind; an empty file.
+        refusal: what is said where another process holds it.
+
+    Raises:
+        UserError: ``refusal``, or that the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "ab")  # noqa: SIM115  (closed below, and in every fork)
+    except OSError as error:
+        raise UserError(f"{path.parent}: it cannot be written ({error.strerror})") from error
+    with file:
+        if not try_lock(file):
+            raise UserError(refusal)
+        # A data worker that outlives a killed run would hold the lock with its copy of the file.
+        os.register_at_fork(after_in_child=file.close)
+        yield
+
+
+def try_lock(file: IO[bytes]) -> bool:
+    """Lock an open file against other processes; False where one of them holds it.
+
+    True without a lock where there are none: on Windows, and on file systems that know no locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def cache_dir(purpose: str) -> Path:

@@ -4,6 +4,7 @@ import argparse
 import logging
 import signal
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -15,53 +16,46 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Subset
 
 from saga_sr import weights
-from saga_sr.config import ModelConfig, load_model_config, untrained_guidance
+from saga_sr.config import ModelConfig, parse_model_config
 from saga_sr.dataset import DrawSampler, FixedClips, collate
 from saga_sr.flow import Parameterisation
 from saga_sr.support.errors import UserError
 from saga_sr.text import TextEncoder
-from saga_sr.training import checkpoints, faults, metrics_csv
+from saga_sr.training import checkpoints, early, faults, metrics_csv
 from saga_sr.training.data import TrainingData, prepare_text
 from saga_sr.training.ema import EMA
+from saga_sr.training.folder import checkpoint_folder
 from saga_sr.training.module import TrainingModule
+from saga_sr.training.resume import probes
 from saga_sr.training.sharding import ShardedStrategy
 
 say = rank_zero_only(print)
 
 
-def resolve_config(options: argparse.Namespace) -> ModelConfig:
-    """The JSON with the flags and what the starting weights are on top, validated again."""
-    config = load_model_config(options.model_config)
-    if options.val_num_steps is not None:
-        config = config.with_num_steps(options.val_num_steps)
-    overrides = {
-        "training.learning_rate": options.learning_rate,
-        "sampling.emulate_linear_steps": options.val_emulate_linear_steps,
-        "sampling.guidance_acoustic": options.guidance_acoustic,
-        "sampling.guidance_text": options.guidance_text,
-        "model.diffusion.compute_rolloff": options.compute_rolloff or None,
-        "model.diffusion.parameterisation": _parameterisation(options),
-    }
-    for path, value in overrides.items():
-        if value is not None:
-            config = config.replacing(path, value)
-    problems = untrained_guidance(config)
-    if options.train_only and config.model.diffusion.prior_width is None:
-        problems.append(
-            f"--train_only {options.train_only}: the config has no prior "
-            "(model.diffusion.prior_width), so there is one part only"
-        )
-    if options.val_cutoff_hz >= config.sample_rate / 2:
-        problems.append(f"--val_cutoff_hz is {options.val_cutoff_hz:g}, at or above Nyquist")
-    if problems:
-        raise UserError.listing("config and flags do not fit", problems)
-    return config
+def resolve_config(
+    options: argparse.Namespace, stored: Mapping[str, Any] | None = None
+) -> ModelConfig:
+    """The JSON with the flags and what the starting weights are on top, validated again.
+
+    Args:
+        options: the flags.
+        stored: the config of the checkpoint to resume from, if any: its weights are the start.
+    """
+    config = early.resolve_config(options)
+    found = _parameterisation(options, stored)
+    if found is None:
+        return config
+    return config.replacing("model.diffusion.parameterisation", found)
 
 
-def _parameterisation(options: argparse.Namespace) -> Parameterisation | None:
-    """What the starting weights were trained to answer; None: what the JSON says."""
+def _parameterisation(
+    options: argparse.Namespace, stored: Mapping[str, Any] | None
+) -> Parameterisation | None:
+    """What the starting weights were trained to answer; None: what flag and JSON say."""
     if options.parameterisation is not None:
-        return options.parameterisation
+        return None
+    if stored is not None:
+        return parse_model_config(stored).model.diffusion.parameterisation
     if options.init_from:
         return weights.exported_config(options.init_from).model.diffusion.parameterisation
     if not options.pretrained_ckpt:
@@ -85,12 +79,10 @@ def load_weights(module: TrainingModule, options: argparse.Namespace) -> None:
         say(weights.load_stage(model, options.init_from))
         has_pretransform = True
     if not has_pretransform and not options.allow_random_pretransform:
-        raise UserError(
-            "the config's autoencoder has no weights: training on a random one learns nothing. "
-            "Give --pretransform_ckpt (a VAE), --pretrained_ckpt (Stable Audio Open, which holds "
-            "one), or a config without one (saga_model_config_demo.json)"
-        )
+        raise UserError(early.NO_PRETRANSFORM_WEIGHTS)
     weights.fold_weight_norm(model)
+    trained = {name for name, _ in model.trainable()}
+    module.frozen = probes({n: v for n, v in model.state_dict().items() if n not in trained})
     module.ema = EMA(model.trainable(), module.config.training.ema, options.ema_on_cpu)
 
 
@@ -145,16 +137,17 @@ def val_loader(clips: FixedClips, options: argparse.Namespace, trainer: L.Traine
     return DataLoader(Subset(clips, share), batch_size=options.batch_size, collate_fn=collate)
 
 
-def build_loggers(options: argparse.Namespace, first_step: int) -> list[Logger]:
+def build_loggers(
+    options: argparse.Namespace, module: TrainingModule, first_step: int
+) -> list[Logger]:
     folder = options.output_dir
-    loggers: list[Logger] = [metrics_csv.MetricsCSV(folder / "metrics.csv", first_step)]
+    loggers: list[Logger] = [
+        metrics_csv.MetricsCSV(folder / "metrics.csv", first_step, not module.validation_is_due)
+    ]
     if options.logger == "tensorboard":
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     if options.logger == "wandb":
-        try:
-            loggers.append(WandbLogger(save_dir=folder, project="saga-sr"))
-        except ModuleNotFoundError as error:
-            raise UserError("--logger wandb: not installed; pip install wandb") from error
+        loggers.append(WandbLogger(save_dir=folder, project="saga-sr"))
     return loggers
 
 
@@ -177,9 +170,10 @@ class StepBar(TQDMProgressBar):
 
 
 def build_trainer(
-    options: argparse.Namespace, config: ModelConfig, validated: bool, first_step: int
+    options: argparse.Namespace, config: ModelConfig, module: TrainingModule, first_step: int
 ) -> L.Trainer:
-    folder = checkpoints.checkpoint_folder(options.output_dir)
+    validated = bool(module.val_names)
+    folder = checkpoint_folder(options.output_dir)
     newest = checkpoints.NewestCheckpoints(
         folder, options.checkpoint_every_n_steps, options.keep_checkpoints
     )
@@ -219,7 +213,7 @@ def build_trainer(
         limit_val_batches=1.0 if validated else 0,
         num_sanity_val_steps=1,
         log_every_n_steps=1,
-        logger=build_loggers(options, first_step),
+        logger=build_loggers(options, module, first_step),
         callbacks=callbacks,
         plugins=plugins,
         use_distributed_sampler=False,

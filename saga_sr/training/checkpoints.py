@@ -3,7 +3,6 @@
 import pickle
 import signal
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +12,11 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from saga_sr.support.differences import differences
 from saga_sr.support.errors import UserError, first_line
 from saga_sr.support.files import atomic_path
+from saga_sr.training.folder import checkpoint_folder, numbered_checkpoints
 
 say = rank_zero_only(print)
-
-# What may change when a run is resumed: how it is computed and observed, not what is computed.
-FREE_ON_RESUME = {
-    "accelerator",
-    "activation_checkpointing",
-    "allow_random_pretransform",
-    "checkpoint",
-    "checkpoint_every_n_steps",
-    "detect_anomaly",
-    "devices",
-    "ema_on_cpu",
-    "export_only",
-    "keep_checkpoints",
-    "logger",
-    "lowpass_on_device",  # equal to rounding, as on another accelerator
-    "max_steps",
-    "num_nodes",
-    "num_workers",
-    "output_dir",
-    "parameterisation",  # what it came to is compared, in the config
-    "strategy",
-    "train_dir",  # the files themselves are compared, see `data_fingerprint`
-}
 
 
 # --- checkpoints --------------------------------------------------------------------------------
@@ -180,10 +156,6 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     return checkpoint
 
 
-def checkpoint_folder(output_dir: Path) -> Path:
-    return output_dir / "checkpoints"
-
-
 def is_whole(path: Path) -> bool:
     """Whether every record of a checkpoint file still has its checksum."""
     try:
@@ -203,7 +175,7 @@ def find_checkpoint(requested: str | None, output_dir: Path) -> Path | None:
         return None
     if requested != "last":
         return Path(requested)
-    found = sorted(checkpoint_folder(output_dir).glob("step=*.ckpt"), reverse=True)
+    found = numbered_checkpoints(output_dir)
     for path in found:
         if is_whole(path):
             say(f"--checkpoint last: resuming from {path}")
@@ -215,34 +187,3 @@ def find_checkpoint(requested: str | None, output_dir: Path) -> Path | None:
         )
     say(f"--checkpoint last: none in {checkpoint_folder(output_dir)} yet; starting fresh")
     return None
-
-
-def refuse_changes(stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    """Compare what a checkpoint was made with to what it is resumed with.
-
-    Args:
-        stored: ``options``, ``config``, ``global_batch`` and ``data`` of the checkpoint.
-        current: the same of this run.
-
-    Raises:
-        UserError: lists each difference that would change what is computed.
-    """
-    problems = []
-    if stored["global_batch"] != current["global_batch"]:
-        problems.append(
-            "clips per optimiser step (batch_size x accumulate_grad_batches x processes): "
-            f"{stored['global_batch']} -> {current['global_batch']}"
-        )
-    if stored["data"] != current["data"]:
-        problems.append("the files of --train_dir are not the same (names, order or lengths)")
-    free = FREE_ON_RESUME | {"batch_size", "accumulate_grad_batches"}
-    known = {name: current["options"].get(name) for name in stored["options"]}  # not newer flags
-    for path, line in differences(stored["options"], known):
-        name = path.split(".")[0]
-        if name not in free and not name.startswith("val_"):
-            problems.append(f"--{line}")
-    for path, line in differences(stored["config"], current["config"]):
-        if not path.startswith("sampling"):
-            problems.append(line)
-    if problems:
-        raise UserError.listing("--checkpoint: this run differs from the one to resume", problems)

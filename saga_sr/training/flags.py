@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from saga_sr.support.errors import UserError, run_cli
+from saga_sr.training.early import refuse_early
 
 LOGGERS = ("tensorboard", "csv", "wandb")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
@@ -59,13 +60,14 @@ def parse_options(argv: list[str] | None = None, doc: str = __doc__) -> argparse
 def options_of(name: str, doc: str | None) -> argparse.Namespace:
     """The flags of the script called ``name``, or nothing where it is imported.
 
-    They are read before torch is: ``--help`` and a wrong flag answer at once.
+    They are read before torch is: ``--help``, a wrong flag and what cannot work answer at once.
     """
     options = argparse.Namespace()
 
     def read() -> None:
         nonlocal options
         options = parse_options(doc=doc or "")
+        refuse_early(options)
 
     if name == "__main__" and (code := run_cli(read)):
         raise SystemExit(code)
@@ -114,8 +116,8 @@ def _run(group: _Group) -> None:
     add("--learning_rate", type=float, metavar="LR", help="(default: the JSON's)")
     add("--max_steps", type=int, default=26000, metavar="N", help="optimiser steps (26000)")
     add("--seed", type=int, default=0, metavar="N", help="(0)")
-    add("--output_dir", type=Path, default=Path("runs/saga_sr"), metavar="DIR",
-        help="(runs/saga_sr)")  # fmt: skip
+    add("--output_dir", type=Path, metavar="DIR",
+        help="(runs/, named after config and stage: runs/saga_sr-f0)")  # fmt: skip
 
 
 def _weights(group: _Group) -> None:
@@ -129,6 +131,7 @@ def _weights(group: _Group) -> None:
     add("--init_from", metavar="FOLDER_OR_HUB_ID",
         help="exported model of an earlier stage to start from")  # fmt: skip
     add("--checkpoint", metavar="PATH|last", help="resume exactly from here")
+    add("--overwrite", action="store_true", help="replace the run that lies in --output_dir")
     add("--export_only", action="store_true", help="write the export of --checkpoint and stop")
 
 

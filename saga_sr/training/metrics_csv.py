@@ -17,13 +17,18 @@ class MetricsCSV(Logger):
 
     A resumed run drops the lines after the step that it resumes from, and goes on. (Lightning's
     CSVLogger deletes the file of an earlier run in the same folder.)
+
+    Args:
+        path: of the file.
+        first_step: the first step that is trained now.
+        keep_last_validation: False where the validation just before it is done anew.
     """
 
-    def __init__(self, path: Path, first_step: int = 0) -> None:
+    def __init__(self, path: Path, first_step: int = 0, keep_last_validation: bool = True) -> None:
         super().__init__()
         self.path = path
         self._rows: list[tuple[int, str, str]] = []
-        self._keep_until(first_step)
+        self._keep_until(first_step, keep_last_validation)
 
     @property
     def name(self) -> str:
@@ -39,8 +44,13 @@ class MetricsCSV(Logger):
         return self
 
     @rank_zero_only
-    def _keep_until(self, step: int) -> None:
-        rows = [row for row in read_metrics(self.path) if row[0] < step]
+    def _keep_until(self, step: int, keep_last_validation: bool) -> None:
+        rows = [
+            row
+            for row in read_metrics(self.path)
+            if row[0] < step
+            and (keep_last_validation or row[0] < step - 1 or row[1].startswith("train/"))
+        ]
         with (
             atomic_path(self.path) as temporary,
             open(temporary, "w", encoding="utf-8", newline="") as file,

@@ -18,10 +18,9 @@ from torch import Tensor
 from saga_sr.config import ModelConfig
 from saga_sr.dataset import degrade
 from saga_sr.model import SAGASRModel
-from saga_sr.support import environment
 from saga_sr.support.errors import UserError
 from saga_sr.text import TextEncoder
-from saga_sr.training import faults, samples, validation
+from saga_sr.training import faults, resume, samples, validation
 from saga_sr.training.ema import EMA
 from saga_sr.training.optimisation import adamw, learning_rate_factor
 from saga_sr.training.sharding import is_sharded, shard, whole
@@ -59,6 +58,8 @@ class TrainingModule(L.LightningModule):
             faults.watch_for_non_finite(self.model)
         self.ema = EMA(self.model.trainable(), config.training.ema, options.ema_on_cpu)
         self.data_fingerprint = ""
+        self.frozen: dict[str, list[float]] = {}
+        self.validation_is_other = False
         self.val_names: list[str] = []
         self.last_means: dict[str, float] = {}
         self.validation_is_due = False
@@ -217,17 +218,14 @@ class TrainingModule(L.LightningModule):
     @property
     def global_batch(self) -> int:
         """Clips per optimiser step over all processes."""
-        options = self.options
-        processes = options.devices * options.num_nodes
-        return options.batch_size * options.accumulate_grad_batches * processes
+        return resume.clips_per_step(self.options)
 
     def identity(self) -> dict[str, Any]:
-        """What a resumed run must share with its checkpoint (see `checkpoints.refuse_changes`)."""
-        return {
-            "options": environment.plain_options(self.options),
-            "config": self.config.model_dump(mode="json"),
-            "global_batch": self.global_batch,
+        """What a resumed run must share with its checkpoint (see `resume.refuse_changes`)."""
+        return resume.settings(self.options, self.config) | {
             "data": self.data_fingerprint,
+            "frozen": self.frozen,
+            "text_encoder": None if self.text_encoder is None else self.text_encoder.probe,
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -238,6 +236,12 @@ class TrainingModule(L.LightningModule):
         checkpoint["saga_sr"] = self.identity() | {"ema": self.ema.state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.validation_is_other:  # no number of before can be the best
+            checkpoint["callbacks"] = {
+                name: state
+                for name, state in checkpoint["callbacks"].items()
+                if not name.startswith("ModelCheckpoint")
+            }
         self.ema.load_state_dict(checkpoint["saga_sr"]["ema"])
         checkpoint["state_dict"] = self.state_dict() | checkpoint["state_dict"]
         # All checkpoints look to Lightning as if taken at the end of a step's last micro-batch,

@@ -10,8 +10,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from saga_sr import weights
 from saga_sr.model import SAGASRModel
+from saga_sr.support.device import check_accelerator
 from saga_sr.support.errors import UserError
-from saga_sr.training import checkpoints, faults, metrics_csv
+from saga_sr.training import checkpoints, faults, metrics_csv, resume
 from saga_sr.training import folder as run_folder
 from saga_sr.training.assemble import (
     build_text_encoder,
@@ -23,6 +24,8 @@ from saga_sr.training.assemble import (
     val_loader,
 )
 from saga_sr.training.data import open_training_data
+from saga_sr.training.early import refuse_early
+from saga_sr.training.metrics_csv import read_metrics
 from saga_sr.training.module import TrainingModule
 from saga_sr.training.sharding import is_sharded, whole_state
 
@@ -33,9 +36,22 @@ say = rank_zero_only(print)
 def run(options: argparse.Namespace, trainer_class: type[TrainingModule]) -> int:
     """Train as ``options`` say, by the method of ``trainer_class``; returns the exit code."""
     quiet_lightning()
-    config = resolve_config(options)
+    refuse_early(options)
+    check_accelerator(options.accelerator, options.devices)
     resumed = checkpoints.find_checkpoint(options.checkpoint, options.output_dir)
+    with run_folder.claimed(options, options.output_dir) as folder:
+        run_folder.refuse_to_replace(options, options.output_dir)  # once more, behind the lock
+        settled = argparse.Namespace(**vars(options) | {"output_dir": folder})
+        return _run(settled, resumed, trainer_class)
+
+
+def _run(
+    options: argparse.Namespace, resumed: Path | None, trainer_class: type[TrainingModule]
+) -> int:
     checkpoint = checkpoints.read_checkpoint(resumed) if resumed else None
+    config = resolve_config(options, checkpoint["saga_sr"]["config"] if checkpoint else None)
+    if checkpoint:
+        resume.refuse_changes(checkpoint["saga_sr"], resume.settings(options, config))
     L.seed_everything(options.seed, verbose=False)  # initial weights; draws have their own seeds
     data = open_training_data(options, config)
     if config.stage.rolloff and config.sampling.target_rolloff is not None:
@@ -47,11 +63,13 @@ def run(options: argparse.Namespace, trainer_class: type[TrainingModule]) -> int
     load_weights(module, options)
     data.check_weights(module.model)
     first_step = resume_step(module, checkpoint)
-    module.validation_is_due = not metrics_csv.was_validated(options.output_dir, first_step)
     if options.export_only:
         return export_checkpoint(module, checkpoint)
+    run_folder.make_room(options, options.output_dir, first_step)
     run_folder.write_records(options.output_dir, options, config)
-    trainer = build_trainer(options, config, bool(data.fixed), first_step)
+    trainer = build_trainer(options, config, module, first_step)
+    if first_step >= options.max_steps:
+        say(f"--max_steps {options.max_steps} are done: nothing is left to train")
     say(
         f"Training {config.stage} with {sum(p.numel() for _, p in module.model.trainable()):,} "
         f"parameters, {module.global_batch} clips of {config.duration_s:.2f} s a step"
@@ -86,8 +104,18 @@ def resume_step(module: TrainingModule, checkpoint: dict[str, Any] | None) -> in
     """The optimiser step that ``checkpoint`` goes on from, after the refusal of changes."""
     if checkpoint is None:
         return 0
-    checkpoints.refuse_changes(checkpoint["saga_sr"], module.identity())
-    return checkpoint["global_step"]
+    stored, step = checkpoint["saga_sr"], checkpoint["global_step"]
+    resume.refuse_changes(stored, module.identity())
+    if others := resume.validation_changes(stored, module.identity()):
+        module.validation_is_other = True
+        say(
+            f"From step {step} on validation has other rules; val/ metrics before and after "
+            f"cannot be compared, and best.ckpt is chosen anew: {'; '.join(others)}"
+        )
+    measured = metrics_csv.was_validated(module.options.output_dir, step)
+    anew = module.validation_is_other and step < module.options.max_steps
+    module.validation_is_due = anew or not measured
+    return step
 
 
 def export(module: TrainingModule) -> Path:
@@ -108,11 +136,17 @@ def export(module: TrainingModule) -> Path:
 
 def summarise(module: TrainingModule, exported: Path) -> None:
     """What was reached, and where it lies."""
-    folder, means = module.options.output_dir, module.last_means
+    folder = module.options.output_dir
+    newest = {name: (step, value) for step, name, value in read_metrics(folder / "metrics.csv")}
     say(f"\nTrained {module.config.stage} for {module.global_step} steps.")
     for name in module.val_names:
         for metric in ("lsd", "lsd_hf", "high_band_error_db", "si_sdr"):
-            if (key := f"{name}/{metric}") in means:
-                say(f"  {key:32s} {means[key]:8.3f}   (input: {means[key + '_input']:8.3f})")
+            if (key := f"{name}/{metric}") in newest:
+                step, value = newest[key]
+                of_input = newest[f"{key}_input"][1]
+                say(f"  {key:32s} {value:8.3f}   (input: {of_input:8.3f}; step {step + 1})")
+    if module.options.fast_dev_run:
+        say("  a trial: all of it went well, and nothing of it is kept")
+        return
     say(f"  metrics      {folder / 'metrics.csv'}\n  checkpoints  {folder / 'checkpoints'}")
     say(f"  samples      {folder / 'samples'}\n  export       {exported}")

@@ -213,10 +213,12 @@ def test_export_only_writes_the_export_of_a_checkpoint(
 
 
 def test_fast_dev_run_goes_through_everything_once(
-    train: Any, corpus: Path, tmp_path: Path
+    train: Any, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _run(train, [*_flags(corpus, tmp_path, tiny_demo()), "--fast_dev_run"])
-    assert (tmp_path / "run/export/config.json").is_file()
+    flags = _flags(corpus, tmp_path, tiny_demo())
+    _run(train, [*flags, "--fast_dev_run"])
+    assert not (tmp_path / "run").exists()  # a trial leaves no trace
+    assert "a trial: all of it went well" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("part", ["prior", "flow"])

@@ -1,0 +1,139 @@
+"""What can be refused before torch is imported, a model built or a corpus read.
+
+A mistake that is told after an hour of indexing costs an hour. Nothing here needs torch; what needs
+to know the machine's GPUs follows directly after it (`saga_sr.support.device.check_accelerator`).
+"""
+
+import argparse
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from saga_sr.config import (
+    ModelConfig,
+    load_model_config,
+    stage_differences,
+    untrained_guidance,
+)
+from saga_sr.support.errors import UserError
+from saga_sr.training import folder as run_folder
+
+LOGGER_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
+NO_PRETRANSFORM_WEIGHTS = (
+    "the config's autoencoder has no weights: training on a random one learns nothing. "
+    "Give --pretransform_ckpt (a VAE), --pretrained_ckpt (Stable Audio Open, which holds "
+    "one), or a config without one (saga_model_config_demo.json)"
+)
+
+
+def resolve_config(options: argparse.Namespace) -> ModelConfig:
+    """The JSON with the flags on top, validated again."""
+    config = load_model_config(options.model_config)
+    if options.val_num_steps is not None:
+        config = config.with_num_steps(options.val_num_steps)
+    overrides = {
+        "training.learning_rate": options.learning_rate,
+        "sampling.emulate_linear_steps": options.val_emulate_linear_steps,
+        "sampling.guidance_acoustic": options.guidance_acoustic,
+        "sampling.guidance_text": options.guidance_text,
+        "model.diffusion.compute_rolloff": options.compute_rolloff or None,
+        "model.diffusion.parameterisation": options.parameterisation,
+    }
+    for path, value in overrides.items():
+        if value is not None:
+            config = config.replacing(path, value)
+    problems = untrained_guidance(config)
+    if options.train_only and config.model.diffusion.prior_width is None:
+        problems.append(
+            f"--train_only {options.train_only}: the config has no prior "
+            "(model.diffusion.prior_width), so there is one part only"
+        )
+    if options.val_cutoff_hz >= config.sample_rate / 2:
+        problems.append(f"--val_cutoff_hz is {options.val_cutoff_hz:g}, at or above Nyquist")
+    if problems:
+        raise UserError.listing("config and flags do not fit", problems)
+    return config
+
+
+def refuse_early(options: argparse.Namespace) -> ModelConfig:
+    """Settle the config and the output folder (``options.output_dir``), and refuse all that cannot
+    work; returns the config.
+
+    Raises:
+        UserError: lists what is wrong.
+    """
+    config = resolve_config(options)
+    options.output_dir = run_folder.output_folder(options, config)
+    checks = (_weights, _earlier_stage, _checkpoint, _text, _packages)
+    if problems := [problem for check in checks for problem in check(options, config)]:
+        raise UserError.listing("this cannot be trained", problems)
+    run_folder.refuse_to_replace(options, options.output_dir)
+    return config
+
+
+def _weights(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:
+    for flag in ("pretrained_ckpt", "pretransform_ckpt"):
+        given = getattr(options, flag)
+        if given and not Path(given).exists() and not _may_be_hub_id(given):
+            yield f"--{flag} {given}: no such file or folder"
+    needed = config.model.pretransform.type == "autoencoder"
+    given = (options.pretrained_ckpt, options.pretransform_ckpt, options.init_from)
+    if needed and not any(given) and not options.allow_random_pretransform:
+        yield NO_PRETRANSFORM_WEIGHTS
+
+
+def _earlier_stage(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:
+    given = options.init_from
+    if not given:
+        return
+    folder = Path(given)
+    if not folder.is_dir():
+        if folder.exists() or not _may_be_hub_id(given):
+            yield f"--init_from {given}: neither a folder nor a hub repository (owner/name)"
+        return
+    missing = [n for n in ("config.json", "model.safetensors") if not (folder / n).is_file()]
+    if missing:
+        export = folder / run_folder.EXPORT
+        hint = f"; the export is {export}" if (export / "config.json").is_file() else ""
+        yield f"--init_from {given}: not an exported model: {missing[0]} is missing{hint}"
+        return
+    earlier = load_model_config(folder / "config.json")
+    if options.parameterisation is None:  # that of the weights will be taken
+        found = earlier.model.diffusion.parameterisation
+        config = config.replacing("model.diffusion.parameterisation", found)
+    refused, _ = stage_differences(earlier, config)
+    if refused:
+        yield f"--init_from {given}: another architecture: {'; '.join(refused)}"
+
+
+def _checkpoint(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:
+    if options.checkpoint is None:
+        return
+    if options.checkpoint != "last":
+        if not Path(options.checkpoint).is_file():
+            yield f"--checkpoint {options.checkpoint}: no such file"
+    elif options.export_only and not run_folder.numbered_checkpoints(options.output_dir):
+        yield f"--export_only: there is no checkpoint in {options.output_dir} to export"
+
+
+def _text(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:
+    for path in options.caption_file or []:
+        if not path.is_file():
+            yield f"--caption_file {path}: no such file"
+    if not config.stage.text or config.text is None:
+        return
+    name = config.text.t5_model_name
+    if not Path(name).is_dir() and not _may_be_hub_id(name, may_be_bare=True):
+        yield f"model.conditioning.configs: prompt: t5_model_name is {name}: no such folder"
+
+
+def _packages(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:
+    package = LOGGER_PACKAGES.get(options.logger)
+    if package and find_spec(package) is None:
+        yield f"--logger {options.logger}: not installed; pip install {package}"
+
+
+def _may_be_hub_id(name: str, may_be_bare: bool = False) -> bool:
+    slashes = name.count("/")
+    local = Path(name).exists() or name.startswith((".", "/", "~"))
+    return not local and (slashes == 1 or (may_be_bare and slashes == 0))

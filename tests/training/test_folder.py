@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -136,22 +135,25 @@ def test_last_in_a_folder_whose_checkpoints_are_gone_keeps_the_export(
 # --- two at once ----------------------------------------------------------------------------------
 
 
-def _hold(lock: Path, ready: Any, ended: Any) -> None:
-    with exclusive_lock(lock, "held"):
-        ready.set()
-        ended.wait(60)
-
-
 @pytest.fixture
 def other_process(tmp_path: Path) -> Iterator[Path]:
     """A run folder in which another process trains."""
-    ready, ended = multiprocessing.Event(), multiprocessing.Event()
-    process = multiprocessing.Process(target=_hold, args=(tmp_path / "run/.lock", ready, ended))
-    process.start()
-    assert ready.wait(60)
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from saga_sr.support.files import exclusive_lock\n"
+        "with exclusive_lock(Path(sys.argv[1]), 'held'):\n"
+        "    print('ready', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "run/.lock")],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
     yield tmp_path / "run"
-    ended.set()
-    process.join(60)
+    process.communicate(timeout=60)
 
 
 def test_two_runs_in_one_folder_are_kept_apart(

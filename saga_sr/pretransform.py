@@ -70,7 +70,8 @@ class AutoencoderPretransform(Pretransform):
         self.iterate_batch = section.iterate_batch
         self.margin_frames = _decoder_margin(config.decoder.config.strides)
         raw: dict[str, Any] = config.model_dump(mode="json")
-        self.model = create_autoencoder_from_config({"sample_rate": sample_rate, "model": raw})
+        with quiet_import():
+            self.model = create_autoencoder_from_config({"sample_rate": sample_rate, "model": raw})
         replace_snakes(self.model)
 
     def encode(self, audio: Tensor) -> Tensor:

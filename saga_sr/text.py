@@ -127,16 +127,16 @@ class TextEncoder:
             write_json_atomic(about, {"model": self.model, "dim": dim})
         return int(json.loads(about.read_text(encoding="utf-8"))["dim"])
 
-    @cached_property
+    @property
     def probe(self) -> list[float] | None:
         """[projection on a fixed wave, norm] of the embedding of one text: what this T5 is, however
-        it is named. None where that is not in the cache and T5 cannot be had."""
-        try:
-            embedding = self.encode([PROBE_TEXT])[0].double().flatten().cpu()
-        except UserError:
+        it is named. None where the cache has been filled without it, long ago."""
+        embedding = self._read(PROBE_TEXT)
+        if embedding is None:
             return None
-        wave = torch.cos(torch.arange(len(embedding), dtype=torch.float64) + 0.5)
-        return [float(embedding @ wave), float(embedding.norm())]
+        flat = embedding.double().flatten()
+        wave = torch.cos(torch.arange(len(flat), dtype=torch.float64) + 0.5)
+        return [float(flat @ wave), float(flat.norm())]
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Embeddings [B, N, D], float32 on ``device``, of ``texts``.
@@ -157,18 +157,30 @@ class TextEncoder:
                 row[: len(embedding)] = embedding
         return rows.to(self.device)
 
-    def fill_cache(self, texts: Iterable[str], show_progress: bool = True) -> int:
-        """Compute what the cache lacks of ``texts``, then let go of T5; returns how many."""
+    def fill_cache(
+        self, texts: Iterable[str], show_progress: bool = True, share: tuple[int, int] = (0, 1)
+    ) -> int:
+        """Compute what the cache lacks of ``texts``, then let go of T5; returns how many.
+
+        Args:
+            texts: equal ones count once.
+            show_progress: a bar, by the first process.
+            share: (rank, processes); the processes compute equal shares of one list.
+        """
         from tqdm import tqdm
 
-        distinct = dict.fromkeys(tidy_text(text) for text in texts)
-        missing = [text for text in distinct if text and self._read(text) is None]
-        missing.sort(key=len)  # texts of like length waste little padding
-        is_quiet = not (missing and show_progress)
+        rank, processes = share
+        distinct = {tidy_text(text) for text in texts} - {""}
+        # Texts of like length waste little padding.
+        mine = sorted(distinct, key=lambda text: (len(text), text))[rank::processes]
+        missing = [text for text in mine if self._read(text) is None]
+        is_quiet = not (missing and show_progress and rank == 0)
         with tqdm(total=len(missing), desc="text", unit=" texts", disable=is_quiet) as bar:
             for batch in in_batches(missing, TEXT_BATCH):
                 self._compute_and_store(batch)
                 bar.update(len(batch))
+        if self.is_loaded:
+            self._compute_and_store([PROBE_TEXT])
         if self.num_notes:
             logger.warning(
                 "%d new texts: %d longer than %d tokens and cut, %d in a language %s cannot read",

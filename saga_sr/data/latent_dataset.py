@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from saga_sr.config import ModelConfig
+from saga_sr.data.latent_texts import SegmentTexts
 from saga_sr.data.latents import LatentFolder, Manifest, encoding_of, probe_weights, same_weights
 from saga_sr.dataset import Item
 from saga_sr.support.differences import differences
@@ -34,9 +34,11 @@ class LatentDataset(Dataset[Item]):
         compute_rolloff: put ``rolloff_low`` and ``rolloff_high`` (Hz) into the metadata.
         use_caption: whether the prompt uses captions.
         overfit_clips: repeat so many fixed items for ever; 0 is off.
+        caption_files: one per audio folder of the sets; None: captions.jsonl beside the audio.
 
     Raises:
-        UserError: a set is incomplete, damaged, or made for another segment length or encoder.
+        UserError: a set is incomplete, damaged, or made for another segment length or encoder; or
+            there are more or fewer caption files than audio folders.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class LatentDataset(Dataset[Item]):
         compute_rolloff: bool = False,
         use_caption: bool = True,
         overfit_clips: int = 0,
+        caption_files: Sequence[Path] | None = None,
     ) -> None:
         self.seed, self.compute_rolloff, self.use_caption = seed, compute_rolloff, use_caption
         self.overfit_clips = overfit_clips
@@ -59,6 +62,15 @@ class LatentDataset(Dataset[Item]):
             for root, manifest in self.manifests.items()
             for number in range(len(manifest.folders))
         ]
+        given: Sequence[Path | None] = caption_files or [None] * len(self.folders)
+        if len(given) != len(self.folders):
+            names = ", ".join(folder.entry.audio_dir for folder in self.folders)
+            raise UserError(
+                f"--caption_file: {len(given)} files for the {len(self.folders)} audio folders "
+                f"that were encoded: {names}"
+            )
+        pairs = zip(self.folders, given, strict=True)
+        self.segment_texts = [SegmentTexts(folder, path) for folder, path in pairs]
 
     def check_weights(self, pretransform: torch.nn.Module) -> None:
         """Refuse latents that another VAE made.
@@ -88,7 +100,7 @@ class LatentDataset(Dataset[Item]):
         hr, metadata = folder.read(segment, variant)
         if not self.compute_rolloff:
             del metadata["rolloff_low"], metadata["rolloff_high"]
-        caption, transcript = folder.text(segment)
+        caption, transcript = self.segment_texts[number](segment)
         metadata |= {
             "audio_path": folder.audio_path(segment),
             "transcript": transcript,
@@ -101,16 +113,8 @@ class LatentDataset(Dataset[Item]):
         return hr, metadata
 
     def texts(self) -> Iterator[tuple[str | None, str | None]]:
-        """(caption, transcript) of every segment, equal ones together."""
-        for folder in self.folders:
-            caption, transcript = (
-                np.asarray(rows, dtype=np.int64)
-                for rows in (folder.table.caption, folder.table.transcript)
-            )
-            pairs = (caption << 32) + transcript
-            _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
-            for segment, count in zip(first.tolist(), counts.tolist(), strict=True):
-                yield from itertools.repeat(folder.text(segment), count)
+        """(caption, transcript) of every segment."""
+        return itertools.chain.from_iterable(texts.all() for texts in self.segment_texts)
 
     def fingerprint(self) -> str:
         """Hash of the manifests: equal where draws give equal items."""
@@ -128,6 +132,7 @@ class LatentDataset(Dataset[Item]):
                 f"{manifest.variants} low-passes each, {manifest.dtype}, "
                 f"{manifest.bytes_per_hour / 1e6:.0f} MB per hour"
             )
+        lines += [line for texts in self.segment_texts if (line := texts.describe())]
         return "\n".join(lines)
 
 

@@ -5,9 +5,10 @@
     OUT/folder-000/shard-000000.safetensors, ...   the latents of 256 segments each
 
 A shard holds, for S segments with K low-passes each, ``hr`` [S, D, L], ``lr`` [S, K, D, L], the
-cutoffs, the roll-offs and where the HR spectrum ends. Text stays text: a segment names its caption
-and transcript by their position in a list of distinct texts, since embeddings would be 12 times the
-latents.
+cutoffs, the roll-offs and where the HR spectrum ends. Text is no part of it: it is looked up when
+it is needed (`saga_sr.data.latent_texts`). What is kept of it is for a machine without the audio: a
+segment names its caption and transcript by their position in a list of distinct texts, since
+embeddings would be 12 times the latents.
 
 The index is memory-mapped, and of a shard only the rows that are asked for are read. To open a set
 reads the manifest and looks at which shards there are; its size on disk costs neither time nor
@@ -40,6 +41,7 @@ from saga_sr.support.files import atomic_path, write_json_atomic
 
 MANIFEST = "manifest.json"
 NO_TEXT = -1
+_WITH_TEXTS = "saga_sr latents 2"
 
 # Folding the weight norm or storing weights in half precision moves a probe by less, another VAE
 # by more.
@@ -77,9 +79,12 @@ class LowpassEntry(Section):
 
 
 class Manifest(Section):
-    """How a set of latents was made. Two sets with equal manifests hold the same latents."""
+    """How a set of latents was made. Two sets with equal manifests hold the same latents.
 
-    format: Literal["saga_sr latents 2"] = "saga_sr latents 2"
+    Format 2 counted the texts and the place of the audio to that; its sets are read as before.
+    """
+
+    format: Literal["saga_sr latents 2", "saga_sr latents 3"] = "saga_sr latents 3"
     encoding: dict[str, Any]
     """`encoding_of` the model config."""
     weights_probe: tuple[tuple[float, float], ...]
@@ -97,12 +102,13 @@ class Manifest(Section):
     shard_segments: Positive
     folders: tuple[FolderEntry, ...]
     source: str
-    """Fingerprint of the audio index and the texts."""
+    """Fingerprint of the audio index."""
 
     @property
     def id(self) -> str:
         """What a shard must carry to belong to this manifest."""
-        return hashlib.sha256(self.model_dump_json().encode("utf-8")).hexdigest()
+        place = {"folders": {"__all__": {"audio_dir"}}} if self.format != _WITH_TEXTS else None
+        return hashlib.sha256(self.model_dump_json(exclude=place).encode("utf-8")).hexdigest()
 
     def shards(self, folder: int) -> int:
         """How many shards a folder has."""
@@ -413,15 +419,31 @@ class LatentFolder:
             if not torch.isfinite(latent).all():
                 raise ValueError("a latent is not finite")
 
-    def text(self, segment: int) -> tuple[str | None, str | None]:
-        """(caption, transcript) of a segment."""
+    def kept_texts(self, segment: int) -> tuple[str | None, str | None]:
+        """(caption, transcript) of a segment when it was encoded."""
         with self._damage_named():
             caption, transcript = self.table.caption[segment], self.table.transcript[segment]
             return self.table.text(int(caption)), self.table.text(int(transcript))
 
-    def audio_path(self, segment: int) -> str:
+    def audio_name(self, segment: int) -> str:
+        """Path of a segment's file below its audio folder."""
         with self._damage_named():
-            return str(Path(self.entry.audio_dir) / self.table.audio_name(segment))
+            return self.table.audio_name(segment)
+
+    def audio_path(self, segment: int) -> str:
+        return str(Path(self.entry.audio_dir) / self.audio_name(segment))
+
+    def span_s(self, segment: int) -> tuple[float, float]:
+        """The seconds (start, end) of its file that a segment stands for."""
+        table, encoding = self.table, self.manifest.encoding
+        rate, size = encoding["sample_rate"], encoding["sample_size"]
+        with self._damage_named():
+            rows = [int(table.file[segment]) + k for k in (0, 1)]
+            first, stop = (int(k) for k in np.searchsorted(table.file, rows))
+            before_s = float(table.cumulative_s[first - 1]) if first else 0.0
+            file_s = float(table.cumulative_s[stop - 1]) - before_s  # divided between its segments
+            start = int(table.start[segment])
+        return max(start, 0) / rate, min((start + size) / rate, file_s)
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:

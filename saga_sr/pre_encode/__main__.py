@@ -18,6 +18,7 @@ low-pass: 3,800 hours with 4 low-passes are 189 GB.
 import argparse
 from pathlib import Path
 
+from saga_sr.pre_encode.early import refuse_early
 from saga_sr.support.choices import PRECISIONS, STORED_DTYPES
 from saga_sr.support.errors import UserError, run_cli
 
@@ -90,6 +91,7 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
 def run() -> int:
     """Encode as the flags say."""
     flags = parse_options()
+    refuse_early(flags)
     from saga_sr.pre_encode.encode import main
 
     main(flags)

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
@@ -20,7 +21,7 @@ from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.audio.file import resampled_length
 from saga_sr.audio.index import AudioIndex
 from saga_sr.audio.packed_names import PackedNames
-from saga_sr.config import ModelConfig, load_model_config
+from saga_sr.config import ModelConfig
 from saga_sr.data.caption_table import CAPTION_FILE, CaptionTable
 from saga_sr.data.latents import DTYPES as TORCH_DTYPES
 from saga_sr.data.latents import (
@@ -41,10 +42,13 @@ from saga_sr.data.latents import (
 from saga_sr.dataset import ClipReader, Crop
 from saga_sr.families import create_pretransform
 from saga_sr.lowpass import LowpassOptions, apply_lowpass, draw_lowpass
+from saga_sr.pre_encode.early import refuse_early
 from saga_sr.pretransform import Pretransform
 from saga_sr.rolloff import spectral_rolloff
+from saga_sr.support.device import check_accelerator
 from saga_sr.support.differences import differences
 from saga_sr.support.errors import UserError
+from saga_sr.support.processes import start_worker
 from saga_sr.support.randomness import numpy_generator
 from saga_sr.text import read_transcript
 
@@ -228,7 +232,7 @@ def write_shards(
         batch_sampler=sampler,
         num_workers=options.num_workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=start_worker,
     )
     total = sum(len(sampler.segments(*key)) for key in mine)
     batches = iter(loader)
@@ -246,10 +250,6 @@ def write_shards(
     return len(mine)
 
 
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
-
-
 # --- a set --------------------------------------------------------------------------------------
 def open_reader(options: argparse.Namespace, config: ModelConfig) -> ClipReader:
     """The audio, with the captions that lie beside it."""
@@ -265,21 +265,13 @@ def open_reader(options: argparse.Namespace, config: ModelConfig) -> ClipReader:
 
 
 def load_pretransform(config: ModelConfig, options: argparse.Namespace) -> Pretransform:
-    """The encoder with its weights.
-
-    Raises:
-        UserError: it needs weights and has none.
-    """
+    """The encoder with its weights."""
     holder = nn.Module()
     holder.pretransform = create_pretransform(config)
     model = cast(Any, holder)
     if options.pretransform_ckpt:
-        weights.load_pretransform(model, options.pretransform_ckpt)
-    elif model.pretransform.needs_weights and not options.allow_random_pretransform:
-        raise UserError(
-            "the config's autoencoder has no weights: latents of a random one are worthless. Give "
-            "--pretransform_ckpt (a VAE, or Stable Audio Open, which holds one)"
-        )
+        report = weights.load_pretransform(model, options.pretransform_ckpt)
+        rank_zero_only(print)(report)
     weights.fold_weight_norm(model)
     return model.pretransform
 
@@ -292,13 +284,9 @@ def make_manifest(
     pretransform: Pretransform,
 ) -> Manifest:
     """The manifest of the set that ``options`` ask for."""
-    source = hashlib.sha256(reader.index.fingerprint().encode("ascii"))
-    for table in tables:
-        for array in (table.caption, table.transcript, table.texts.blob, table.texts.ends):
-            source.update(array.tobytes())
     folders = [
         FolderEntry(
-            audio_dir=str(folder),
+            audio_dir=str(folder.resolve()),
             segments=len(table.start),
             hours=round(float(table.cumulative_s[-1]) / 3600, 6),
         )
@@ -318,7 +306,7 @@ def make_manifest(
         lowpass=LowpassEntry(**asdict(lowpass_options(options))),
         shard_segments=options.shard_segments,
         folders=tuple(folders),
-        source=source.hexdigest(),
+        source=reader.index.fingerprint(),
     )
 
 
@@ -331,13 +319,26 @@ def lowpass_options(options: argparse.Namespace) -> LowpassOptions:
 
 
 def claim_folder(root: Path, manifest: Manifest, tables: Sequence[SegmentTable]) -> None:
-    """Write the manifest and the index, or find that this very set was begun before.
+    """Write the manifest and the index, or find that this very set was begun before; its texts and
+    the place of its audio then become the present ones.
 
     Raises:
         UserError: another set lies there, or other files.
     """
     if (root / MANIFEST).exists():
-        _refuse_differences(root, Manifest.load(root), manifest)
+        begun = Manifest.load(root)
+        kept = [
+            SegmentTable.load(folder_path(root, number), folder.segments)
+            for number, folder in enumerate(begun.folders)
+        ]
+        _refuse_differences(root, begun, manifest, kept)
+        renewed = [k for k, table in enumerate(tables) if _texts_of(table) != _texts_of(kept[k])]
+        for number in renewed:
+            tables[number].save(folder_path(root, number))
+        if renewed:
+            print(f"{root}: other texts than before; they are kept anew, the latents stay")
+        if begun.format == manifest.format and begun != manifest:  # the audio has moved
+            manifest.save(root)
         return
     if root.exists() and any(root.iterdir()):
         leftovers = [path for path in root.iterdir() if not path.name.startswith("folder-")]
@@ -346,6 +347,11 @@ def claim_folder(root: Path, manifest: Manifest, tables: Sequence[SegmentTable])
     for number, table in enumerate(tables):
         table.save(folder_path(root, number))
     manifest.save(root)  # last: where a manifest lies, the index is complete
+
+
+def _texts_of(table: SegmentTable) -> list[bytes]:
+    arrays = (table.caption, table.transcript, table.texts.blob, table.texts.ends)
+    return [array.tobytes() for array in arrays]
 
 
 def claim_folder_once(
@@ -363,12 +369,20 @@ def claim_folder_once(
     return Manifest.load(root)
 
 
-def _refuse_differences(root: Path, begun: Manifest, asked: Manifest) -> None:
+def _refuse_differences(
+    root: Path, begun: Manifest, asked: Manifest, kept: Sequence[SegmentTable]
+) -> None:
     old, new = begun.model_dump(mode="json"), asked.model_dump(mode="json")
-    if same_weights(old.pop("weights_probe"), new.pop("weights_probe")):
-        found = [line for _, line in differences(old, new)]
-    else:
-        found = ["the weights of the autoencoder are others"]
+    found = []
+    if not same_weights(old.pop("weights_probe"), new.pop("weights_probe")):
+        found.append("the weights of the autoencoder are others")
+    if begun.source not in (asked.source, _source_with_texts(asked.source, kept)):
+        found.append("the audio files are others (names, order, lengths)")
+    for values in (old, new):
+        del values["source"], values["format"]
+        for folder in values["folders"]:
+            del folder["audio_dir"]
+    found += [line for _, line in differences(old, new)]
     if found:
         raise UserError.listing(
             f"--output_dir {root}: it holds latents made otherwise (there -> asked for); give the "
@@ -377,9 +391,19 @@ def _refuse_differences(root: Path, begun: Manifest, asked: Manifest) -> None:
         )
 
 
+def _source_with_texts(fingerprint: str, kept: Sequence[SegmentTable]) -> str:
+    """What format 2 called the source: the audio and the texts, which are still kept."""
+    source = hashlib.sha256(fingerprint.encode("ascii"))
+    for table in kept:
+        for array in _texts_of(table):
+            source.update(array)
+    return source.hexdigest()
+
+
 def main(options: argparse.Namespace) -> None:
     """Encode what ``options`` say."""
-    config = load_model_config(options.model_config)
+    config = refuse_early(options)
+    check_accelerator(options.accelerator, options.devices)
     several = options.devices * options.num_nodes > 1
     fabric = Fabric(
         accelerator=options.accelerator,
@@ -389,12 +413,12 @@ def main(options: argparse.Namespace) -> None:
         precision=options.precision,
     )
     fabric.launch()
+    pretransform = load_pretransform(config, options)
     reader = open_reader(options, config)
     tables = [
         cut_folder(reader, folder, hop_s(options, config), options.jitter, options.seed)
         for folder in range(len(reader.index.folders))
     ]
-    pretransform = load_pretransform(config, options)
     manifest = make_manifest(options, config, reader, tables, pretransform)
     if fabric.global_rank == 0:
         print(reader.index.describe())

@@ -1,16 +1,23 @@
-"""How a user's mistake ends: one clear message on stderr, exit code 2, no traceback."""
+"""How a user's mistake ends: one clear message on stderr, exit code 2, no traceback.
+
+And how Ctrl-C ends a command, at any moment: one word, and 130 for the shell.
+"""
 
 import errno
 import io
 import os
+import signal
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TextIO
 
 EXIT_OK = 0
 EXIT_PARTIAL = 1  # some files of a batch failed, the others are done
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -36,7 +43,11 @@ def run_cli(main: Callable[[], int | None]) -> int:
     exit code. No name is unprintable, and a reader that goes (``| head``) ends nothing."""
     sys.stdout, sys.stderr = _patient(sys.stdout), _patient(sys.stderr)
     try:
-        return main() or EXIT_OK
+        with _interrupts_end_quietly():
+            return main() or EXIT_OK
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except UserError as error:
         print(f"error: {_own_words(error)}", file=sys.stderr)
     except OSError as error:
@@ -44,6 +55,44 @@ def run_cli(main: Callable[[], int | None]) -> int:
             raise
         print(f"error: {disk_full(error)}, then start the same command again", file=sys.stderr)
     return EXIT_USER_ERROR
+
+
+@contextmanager
+def _interrupts_end_quietly() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
+    installed = end_quietly_when_interrupted()
+    try:
+        yield
+    finally:
+        if installed:
+            signal.signal(signal.SIGINT, before)
+
+
+def end_quietly_when_interrupted() -> bool:
+    """Answer Ctrl-C by `_interrupt` from now on, unless something else than Python does already.
+
+    Returns:
+        Whether it was Python's own answer that has been replaced.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return False
+    try:
+        signal.signal(signal.SIGINT, _interrupt)
+    except ValueError:  # only the main thread may
+        return False
+    return True
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """KeyboardInterrupt inside `run_cli`. Before it, and while a library is imported, the end at
+    once: nothing is begun there, and half a library makes errors of its own from the interrupt."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        if frame.f_code is run_cli.__code__:
+            raise KeyboardInterrupt
+        frame = frame.f_back
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"interrupted\n")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 class _Pipe(io.FileIO):

@@ -1,6 +1,7 @@
-"""Which of several processes this is, by what torchrun, SLURM or Lightning set; without torch."""
+"""Which of several processes this is, by what torchrun, SLURM or Lightning set; data workers."""
 
 import os
+import signal
 
 
 def process_rank() -> int:
@@ -15,6 +16,17 @@ def process_rank() -> int:
 def process_count() -> int:
     """How many processes of this run have been started by now: 1 before Lightning starts others."""
     return _number("WORLD_SIZE") or _number("SLURM_STEP_NUM_TASKS") or 1
+
+
+def start_worker(worker: int) -> None:
+    """Begin a data worker: one thread, since more only get in the others' way; and the signals that
+    reach every process of a job (SLURM's SIGTERM, Ctrl-C) are for the main one to answer: without
+    its workers it could not finish the step."""
+    import torch
+
+    torch.set_num_threads(1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _number(variable: str) -> int | None:

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import signal
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from saga_sr.config import ModelConfig, parse_model_config
 from saga_sr.dataset import DrawSampler, FixedClips, collate
 from saga_sr.flow import Parameterisation
 from saga_sr.support.errors import UserError
+from saga_sr.support.processes import process_rank, start_worker
 from saga_sr.text import TextEncoder
 from saga_sr.training import checkpoints, early, faults, metrics_csv
 from saga_sr.training.data import TrainingData, prepare_text
@@ -92,11 +92,9 @@ def build_text_encoder(
     """The T5 encoder of a stage with text, its cache filled; without text nothing is loaded."""
     if not config.stage.text or config.text is None:
         return None
-    encoder = TextEncoder(
-        config.text.t5_model_name,
-        config.text.max_length,
-        device="cuda" if torch.cuda.is_available() and options.accelerator != "cpu" else "cpu",
-    )
+    gpus = torch.cuda.device_count() if options.accelerator in ("auto", "gpu") else 0
+    device = torch.device("cuda", process_rank() % gpus) if gpus else torch.device("cpu")
+    encoder = TextEncoder(config.text.t5_model_name, config.text.max_length, device=device)
     if encoder.dim != config.text.dim:
         raise UserError(
             f"model.conditioning.configs: prompt: dim is {config.text.dim}, but "
@@ -117,16 +115,9 @@ def train_loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=options.num_workers > 0,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         timeout=faults.DATA_TIMEOUT_S if options.num_workers else 0,
     )
-
-
-def _start_worker(worker: int) -> None:
-    """One thread, since more only get in the others' way; and SLURM's SIGTERM to every process of
-    a job is for the trainer to answer: without its workers it could not finish the step."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def val_loader(clips: FixedClips, options: argparse.Namespace, trainer: L.Trainer) -> DataLoader:

@@ -23,6 +23,7 @@ from saga_sr.lowpass import LowpassOptions
 from saga_sr.model import SAGASRModel
 from saga_sr.rolloff import hz_to_unit
 from saga_sr.support.errors import UserError
+from saga_sr.support.processes import process_count, process_rank
 from saga_sr.text import TextEncoder, text_for_clip
 
 say = rank_zero_only(print)
@@ -114,17 +115,15 @@ def _open_draws(options: Namespace, config: ModelConfig) -> SAGASRDataset | Late
     if not all(prepared):
         audio = options.train_dir[prepared.index(False)]
         raise UserError(f"--train_dir {audio}: holds no latents, but another folder does: give one")
-    used = (
-        "augment", "lowpass_resample", "lowpass_on_device", "min_bandwidth_hz", "caption_file",
-    )  # fmt: skip
+    used = ("augment", "lowpass_resample", "lowpass_on_device", "min_bandwidth_hz")
     if meaningless := [f"--{name}" for name in used if getattr(options, name)]:
         raise UserError(
             f"{', '.join(meaningless)}: without effect on prepared latents: saga_sr.pre_encode has "
-            "already chosen, low-passed and captioned their clips"
+            "already chosen and low-passed their clips"
         )
     latents = LatentDataset(
         options.train_dir, config, options.seed, config.stage.rolloff, options.use_caption,
-        options.overfit_clips,
+        options.overfit_clips, options.caption_file,
     )  # fmt: skip
     say(latents.describe())
     return latents
@@ -151,11 +150,16 @@ def _open_audio(
     )  # fmt: skip
 
 
-@rank_zero_only
 def prepare_text(data: TrainingData, encoder: TextEncoder, use_caption: bool) -> None:
-    """Say which clips have text, and embed each distinct text once before the first step."""
-    coverage = text_coverage(data.texts(), use_caption)
-    print(coverage)
-    if warning := coverage.warning():
-        print(warning)
-    encoder.fill_cache(text_for_clip(*pair, use_caption) for pair in data.possible_texts())
+    """Say which clips have text, and embed each distinct text once before the first step.
+
+    Of several processes each embeds its share, so that they come to the first step together: one
+    that did it alone would let the others wait longer than torch lets them.
+    """
+    if process_rank() == 0:
+        coverage = text_coverage(data.texts(), use_caption)
+        print(coverage)
+        if warning := coverage.warning():
+            print(warning)
+    texts = (text_for_clip(*pair, use_caption) for pair in data.possible_texts())
+    encoder.fill_cache(texts, share=(process_rank(), process_count()))

@@ -85,6 +85,10 @@ def _run(
     except checkpoints.StoppedBySignal as stopped:
         say(f"\nStopped by {stopped} at step {module.global_step}; go on with --checkpoint last")
         return stopped.exit_code
+    except SystemExit:  # Lightning's answer to a Ctrl-C that it catches
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     if trainer.is_global_zero or is_sharded(module.model):
         summarise(module, export(module))
     return 0

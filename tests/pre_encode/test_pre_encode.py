@@ -5,12 +5,15 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import resource
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,7 @@ from saga_sr.data.caption_table import CaptionRecord, CaptionTable
 from saga_sr.data.latent_dataset import LatentDataset
 from saga_sr.data.latents import (
     FolderEntry,
+    LatentFolder,
     LowpassEntry,
     Manifest,
     SegmentTable,
@@ -243,7 +247,9 @@ def test_cut_folder_jitter_moves_segments_inside_their_files(audio: Path) -> Non
     assert (moved.start[inside] + SIZE <= ends).all()
 
 
-def test_texts_are_stored_as_text_and_follow_use_caption(latents: Path, config_file: Path) -> None:
+def test_texts_are_those_beside_the_audio_and_follow_use_caption(
+    latents: Path, config_file: Path
+) -> None:
     config = _config(config_file)
     dataset, without = (
         LatentDataset([latents], config, seed=1, use_caption=use) for use in (True, False)
@@ -276,6 +282,109 @@ def test_metadata_has_the_keys_of_the_audio_path_with_latents(
     assert metadata["draw"] == 7
     plain = LatentDataset([latents], _config(config_file), seed=0)[7][1]
     assert set(metadata) - set(plain) == {"rolloff_low", "rolloff_high"}
+
+
+# --- texts come later -----------------------------------------------------------------------------
+
+
+def _prompts(root: Path, config_file: Path, **more: Any) -> dict[str, str]:
+    """Relative path -> prompt, over all draws."""
+    dataset = LatentDataset([root], _config(config_file), seed=1, **more)
+    items = [dataset[draw][1] for draw in range(400)]
+    found = {"/".join(Path(m["audio_path"]).parts[-2:]): m["prompt"] for m in items}
+    assert set(dataset.texts()) == {(m["caption"], m["transcript"]) for m in items}
+    return found
+
+
+@pytest.fixture
+def own_audio(audio: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(audio, tmp_path / "own"))
+
+
+def test_texts_that_come_after_encoding_count_and_cost_nothing(
+    own_audio: Path, config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latents = _encode(own_audio, tmp_path / "latents", config_file)
+    assert _prompts(latents, config_file)["b/other.wav"] == ""
+    (own_audio / "b/other.txt").write_text("later", encoding="utf-8")
+    (own_audio / "a/long.txt").unlink()
+    records = [CaptionRecord("mono.wav", "changed", 0, 1), CaptionRecord("short.wav", "new")]
+    table = "".join(record.to_line() for record in records)
+    (own_audio / "a/captions.jsonl").write_text(table, encoding="utf-8")
+    expected = {
+        "a/long.wav": "", "a/mono.wav": "changed", "a/short.wav": "new", "b/other.wav": "later",
+    }  # fmt: skip
+    assert _prompts(latents, config_file) == expected
+
+    written = {path: path.stat().st_mtime_ns for path in latents.rglob("*.safetensors")}
+    capsys.readouterr()
+    _encode(own_audio, latents, config_file)
+    assert "other texts than before" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    own_audio.rename(tmp_path / "moved")  # as on a machine without the audio
+    assert _prompts(latents, config_file) == expected
+    _encode(tmp_path / "moved", latents, config_file)  # the same audio elsewhere
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    (tmp_path / "moved/b/other.txt").write_text("there", encoding="utf-8")
+    assert _prompts(latents, config_file)["b/other.wav"] == "there"
+
+
+def test_caption_files_may_be_given_to_training_from_latents(
+    own_audio: Path, config_file: Path, tmp_path: Path
+) -> None:
+    latents = _encode(own_audio, tmp_path / "latents", config_file)
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    files[0].write_text(CaptionRecord("long.wav", "given").to_line(), encoding="utf-8")
+    files[1].write_text("", encoding="utf-8")
+    prompts = _prompts(latents, config_file, caption_files=files)
+    assert prompts["a/long.wav"] == "given 说的话 spoken"
+    assert prompts["a/mono.wav"] == ""
+    with pytest.raises(UserError, match="1 files for the 2 audio folders"):
+        LatentDataset([latents], _config(config_file), seed=0, caption_files=files[:1])
+
+
+def test_captions_of_latents_are_those_of_the_same_seconds_of_audio(audio: Path) -> None:
+    """Where a file's end lies inside a segment, too."""
+    clips = _clips(audio)
+    table, files = clips.tables[0], clips.reader.index.files_of(0)
+    for segment, (row, start) in enumerate(zip(table.file, table.start, strict=True)):
+        manifest = SimpleNamespace(encoding={"sample_rate": RATE, "sample_size": SIZE})
+        folder = LatentFolder.__new__(LatentFolder)
+        vars(folder).update(table=table, manifest=manifest, root=Path(), number=0)
+        end_s = min((start + SIZE) / RATE, clips.reader.index.duration_s[files[row]])
+        expected = (max(start, 0) / RATE, pytest.approx(end_s))
+        assert folder.span_s(segment) == expected
+
+
+def test_set_of_the_format_before_is_trained_on_and_finished(
+    own_audio: Path, config_file: Path, tmp_path: Path
+) -> None:
+    """Its identity counted the texts and the place of the audio."""
+    latents = _encode(own_audio, tmp_path / "latents", config_file)
+    manifest = Manifest.load(latents)
+    tables = [SegmentTable.load(folder_path(latents, k), manifest.folders[k].segments)
+              for k in range(2)]  # fmt: skip
+    source = encode._source_with_texts(manifest.source, tables)
+    older = manifest.model_copy(update={"format": "saga_sr latents 2", "source": source})
+    for path in sorted(latents.rglob("*.safetensors")):
+        with safe_open(path, "pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        write_shard(path, tensors, older)
+    older.save(latents)
+    (own_audio / "b/other.txt").write_text("later", encoding="utf-8")
+    assert _prompts(latents, config_file)["b/other.wav"] == "later"
+    written = _shards(latents)
+    shard_path(latents, 0, 1).unlink()
+    _encode(own_audio, latents, config_file)
+    assert _shards(latents) == written
+
+
+def test_other_audio_is_said_in_words(own_audio: Path, config_file: Path, tmp_path: Path) -> None:
+    latents = _encode(own_audio, tmp_path / "latents", config_file)
+    soundfile.write(own_audio / "a/mono.wav", np.zeros(12_001), RATE)
+    with pytest.raises(UserError, match=r"audio files are others") as error:
+        _encode(own_audio, latents, config_file)
+    assert not re.search("[0-9a-f]{64}", str(error.value))
 
 
 # --- draws --------------------------------------------------------------------------------------

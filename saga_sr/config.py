@@ -104,8 +104,8 @@ class MDCTConfig(Section):
     """Frequencies at which ``band_std`` is given, increasing."""
     band_std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     """Standard deviation of the companded coefficients there; interpolated between."""
-    level_floor: Annotated[float, Field(gt=0)] | None = None
-    """Least level of a frame in `MDCTPretransform.level`; null: every level is 1."""
+    level_floor: Annotated[float, Field(gt=0)] = 0.003
+    """Least level that a frame is measured against, in units of the latent."""
 
 
 class AutoencoderPretransformSection(Section):
@@ -217,8 +217,7 @@ class DiffusionSection(Section):
     patch: PatchSection | None = None
     """Ours: tokens are patches of an MDCT latent (`weightfree.patches`); null: latent frames."""
     prior_width: Width | None = None
-    """Ours: width of `prior.PriorPredictor`; null: the frame has the size that is measured in
-    the low band (`MDCTPretransform.level`)."""
+    """Ours: width of `prior.PriorPredictor`; null with `patch`, and for an autoencoder."""
 
 
 class ModelSection(Section):
@@ -507,8 +506,6 @@ def _patch_relations(values: _Values) -> Iterator[str]:
     if values.get(f"{_PRETRANSFORM}.type", str) != "mdct":
         yield f"{path} needs an MDCT as pretransform"
         return
-    if values.get(f"{_PRETRANSFORM}.config.level_floor", float) is None:
-        yield f"{path} needs {_PRETRANSFORM}.config.level_floor"
     if values.get(f"{_DIFFUSION}.prior_width"):
         yield f"{path} and {_DIFFUSION}.prior_width: one of them must be null"
     if values.get(f"{_DIT}.global_cond_type", str) != "adaLN":
@@ -619,14 +616,17 @@ def _autoencoder_relations(values: _Values) -> Iterator[str]:
 
 
 def _mdct_relations(values: _Values) -> Iterator[str]:
-    floor = values.get(f"{_PRETRANSFORM}.config.level_floor", float)
-    if values.get(f"{_DIFFUSION}.prior_width") and floor is None:
-        yield f"{_DIFFUSION}.prior_width needs an MDCT with {_PRETRANSFORM}.config.level_floor"
+    is_mdct = values.get(f"{_PRETRANSFORM}.type", str) == "mdct"
+    patched = values.get(f"{_DIFFUSION}.patch", dict) is not None
+    if values.get(f"{_DIFFUSION}.prior_width") and not is_mdct:
+        yield f"{_DIFFUSION}.prior_width needs an MDCT as pretransform"
+    elif is_mdct and not patched and not values.get(f"{_DIFFUSION}.prior_width"):
+        yield f"an MDCT needs {_DIFFUSION}.patch (or {_DIFFUSION}.prior_width)"
     promised = "target_rolloff" in (values.get("sampling", dict) or {})
     promised = promised and values.get("sampling.target_rolloff", object) is None
     if promised and not values.get(f"{_DIFFUSION}.prior_width"):
         yield f"sampling.target_rolloff is null, which needs {_DIFFUSION}.prior_width"
-    if values.get(f"{_PRETRANSFORM}.type", str) != "mdct":
+    if not is_mdct:
         return
     hop = values.get(f"{_PRETRANSFORM}.config.hop")
     if hop and hop % 2:

@@ -22,5 +22,8 @@ def create_family(config: ModelConfig, pretransform: Pretransform) -> Family:
     """What the family of ``pretransform`` brings to the method."""
     if not isinstance(pretransform, MDCTPretransform):
         return Family()
-    patch = config.model.diffusion.patch
-    return PatchFamily(config, pretransform, patch) if patch else MDCTFamily(config, pretransform)
+    diffusion = config.model.diffusion
+    if diffusion.patch is not None:
+        return PatchFamily(config, pretransform, diffusion.patch)
+    assert diffusion.prior_width is not None  # an MDCT has one of the two
+    return MDCTFamily(config, pretransform, diffusion.prior_width)

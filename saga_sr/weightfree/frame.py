@@ -3,8 +3,7 @@
 The missing band of one clip lies 60 dB below the low band and that of another above it, and what
 the LR latent holds already need not be made again. So the flow runs on y = (z - mean) / std with
 
-    mean, std   the LR latent, and the expected level of what it lacks (`saga_sr.weightfree.prior`);
-                without a predictor 0 and the level that is measured in the low band
+    mean, std   the LR latent, and the expected level of what it lacks (`saga_sr.weightfree.prior`)
 
 which makes y unknown everywhere and of one size nearly everywhere.
 """
@@ -25,8 +24,8 @@ from saga_sr.weightfree.prior import Prior, PriorPredictor, amplitude_rolloff
 if TYPE_CHECKING:
     from saga_sr.model import Conditioning
 
-INPUT_LIMIT = 10.0  # standard deviations
 SURPRISE = 4.0  # times the expected level; with square-root companding 24 dB
+_INPUT_LIMIT = 10.0  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,15 @@ class MDCTFrame(Frame):
 
     Attributes:
         prior: mean, std and scale of the latents, and what they were predicted by.
-        heard: [B, F, L], what the network is shown of the prediction; None without one.
+        heard: [B, F, L], what the network is shown of the prediction.
     """
 
     prior: Prior
-    heard: Tensor | None
+    heard: Tensor
 
     def without_lr(self, drop: Tensor, null: float) -> "MDCTFrame":
         shown = self.lr_latent.masked_fill(drop[:, None, None], null)
-        heard = None if self.heard is None else self.heard.masked_fill(drop[:, None, None], 0.0)
+        heard = self.heard.masked_fill(drop[:, None, None], 0.0)
         return replace(self, lr_latent=shown, heard=heard)
 
     def enter(self, z: Tensor) -> Tensor:
@@ -57,39 +56,35 @@ class MDCTFrame(Frame):
 
 
 class MDCTFamily(Family):
-    """Frames of MDCT latents, with a predictor of their levels where the config has one.
+    """Frames of MDCT latents, with a predictor of their levels.
 
     Args:
         config: of the model.
         pretransform: of the model; measures levels.
+        width: of the predictor.
     """
 
-    def __init__(self, config: ModelConfig, pretransform: MDCTPretransform) -> None:
+    def __init__(self, config: ModelConfig, pretransform: MDCTPretransform, width: int) -> None:
         super().__init__()
         self.pretransform, self.sample_rate = pretransform, config.sample_rate
         self.has_rolloff = config.stage.rolloff
-        width, mdct = config.model.diffusion.prior_width, config.model.pretransform.config
-        self.predictor: PriorPredictor | None = None
-        if width is not None and isinstance(mdct, MDCTConfig):
-            self.predictor = PriorPredictor(mdct, config.sample_rate, width)
-            self.predictor.rolloff.requires_grad_(self.has_rolloff)
-            heard = config.audio_channels * self.predictor.num_bands + config.latent_dim
-            self.embedding = nn.Conv1d(heard, 2 * config.latent_dim, 1)
-            nn.init.zeros_(self.embedding.weight)
-            self.parts = {"prior_predictor": self.predictor, "prior_embed": self.embedding}
-            self.trained_apart = ("prior_predictor",)
+        mdct = config.model.pretransform.config
+        assert isinstance(mdct, MDCTConfig)
+        self.predictor = PriorPredictor(mdct, config.sample_rate, width)
+        self.predictor.rolloff.requires_grad_(self.has_rolloff)
+        heard = config.audio_channels * self.predictor.num_bands + config.latent_dim
+        self.embedding = nn.Conv1d(heard, 2 * config.latent_dim, 1)
+        nn.init.zeros_(self.embedding.weight)
+        self.parts = {"prior_predictor": self.predictor, "prior_embed": self.embedding}
+        self.trained_apart = ("prior_predictor",)
 
     def frame(self, cond: "Conditioning", draws: Sequence[int] | None = None) -> MDCTFrame:
         """A target roll-off that is absent (cond.rolloff_hz is [B, 1]) is done without; in training
         that of every other draw is, so that the predictor learns to."""
         measured = self.pretransform.level(cond.lr_latent)
-        if self.predictor is None:
-            return self._frame(cond, Prior(torch.zeros_like(measured), measured, measured))
         prediction = self.predictor(cond.lr_latent, measured, self._told(cond, draws))
-        return self._frame(cond, self.predictor.prior(cond.lr_latent, measured, *prediction))
-
-    def _frame(self, cond: "Conditioning", prior: Prior) -> MDCTFrame:
-        return MDCTFrame(self._bounded(cond.lr_latent / prior.scale), prior, prior.heard())
+        prior = self.predictor.prior(cond.lr_latent, measured, *prediction)
+        return MDCTFrame(bounded(cond.lr_latent / prior.scale), prior, prior.heard())
 
     def _told(self, cond: "Conditioning", draws: Sequence[int] | None) -> Tensor | None:
         """Normalised roll-offs [B, 2] with NaN where the predictor is to do without f_h."""
@@ -103,33 +98,29 @@ class MDCTFamily(Family):
             target_hz = target_hz.masked_fill(untold, torch.nan)
         return hz_to_unit(torch.cat([low_hz, target_hz], dim=1), self.sample_rate)
 
-    def _bounded(self, shown: Tensor) -> Tensor:
-        """Measured against a prediction that errs, a value may be far out of scale."""
-        return shown if self.predictor is None else INPUT_LIMIT * (shown / INPUT_LIMIT).tanh()
-
     def tokens(self, x_t: Tensor, frame: MDCTFrame) -> Tensor:
-        both = torch.cat([self._bounded(x_t), frame.lr_latent], dim=1)
-        return both if frame.heard is None else both + self.embedding(frame.heard)
+        shown = torch.cat([bounded(x_t), frame.lr_latent], dim=1)
+        return shown + self.embedding(frame.heard)
 
     def weight(self, frame: MDCTFrame, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
         """Errors count in units of the expected level, but where far more is there than was
         expected, of a share of that, so that a few surprises are not the loss; and nothing above
         the end of the HR clip's own spectrum, where a codec or a dull microphone left nothing."""
-        prior, unit = frame.prior, frame.prior.scale
-        if self.predictor is not None:
-            unit = torch.maximum(unit, (hr_latent - prior.mean).abs() / SURPRISE)
+        prior = frame.prior
+        unit = torch.maximum(prior.scale, (hr_latent - prior.mean).abs() / SURPRISE)
         return (prior.std / unit).square() * self.pretransform.content(hr_end_hz)
 
     def loss(self, frame: MDCTFrame, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
-        if self.predictor is None:
-            return super().loss(frame, hr_latent, hr_end_hz)
         measured = self.pretransform.level(frame.prior.mean)
         content = self.pretransform.content(hr_end_hz)
         return self.predictor.loss(hr_latent, frame.prior, measured, content)
 
     def default_target_hz(self, frame: MDCTFrame, rolloff_low_hz: Tensor) -> Tensor:
         """The roll-off of the spectrum that the predictor expects."""
-        if self.predictor is None:
-            return super().default_target_hz(frame, rolloff_low_hz)
         unit = amplitude_rolloff(self.pretransform.amplitude(frame.prior.scale))
         return torch.maximum(unit_to_hz(unit, self.sample_rate), rolloff_low_hz)
+
+
+def bounded(value: Tensor) -> Tensor:
+    """Measured against a prediction that errs, a value may be far out of scale; kept within ten."""
+    return _INPUT_LIMIT * (value / _INPUT_LIMIT).tanh()

@@ -99,8 +99,6 @@ class MDCTPretransform(Pretransform):
         can follow. Measured against what is heard in the low band at the same moment, the high band
         is of one size nearly everywhere.
         """
-        if self.level_floor is None:
-            return torch.ones_like(lr_latent[:, :1])
         batch, _, frames = lr_latent.shape
         bands = lr_latent.reshape(batch, self.channels, self.hop, frames)[:, :, : self.level_bins]
         power = F.avg_pool1d(

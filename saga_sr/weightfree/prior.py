@@ -70,13 +70,11 @@ class Prior:
     mean: Tensor
     std: Tensor
     scale: Tensor
-    log_level: Tensor | None = None
-    missing_logit: Tensor | None = None
+    log_level: Tensor
+    missing_logit: Tensor
 
-    def heard(self) -> Tensor | None:
+    def heard(self) -> Tensor:
         """[B, C (K + H), L]: all that was predicted, for the DiT; no gradient."""
-        if self.log_level is None or self.missing_logit is None:
-            return None
         missing = self.missing_logit.detach().sigmoid()[..., None]
         frames = missing.expand(*missing.shape[:-1], self.log_level.shape[-1])
         levels = self.log_level.detach() / _GAIN + 1
@@ -187,8 +185,6 @@ class PriorPredictor(nn.Module):
         ``content`` is that of `Pretransform.content`, [B, D, 1]; bands that reach beyond it are
         left out.
         """
-        assert prior.log_level is not None
-        assert prior.missing_logit is not None
         bins = content.squeeze(-1).unflatten(1, (self.channels, -1))  # [B, C, H]
         inside = (bins @ self.bands > 0) & ((1 - bins) @ self.bands == 0)
         bands = inside.float()[..., None]  # [B, C, K, 1]

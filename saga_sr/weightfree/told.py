@@ -22,6 +22,7 @@ from torch import Tensor
 
 from saga_sr.config import ModelConfig, PatchSection
 from saga_sr.frame import Family, Frame
+from saga_sr.weightfree.frame import SURPRISE, bounded
 from saga_sr.weightfree.mdct import MDCTPretransform
 from saga_sr.weightfree.patches import PatchGrid, give_positions
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from saga_sr.model import Conditioning
 
 LEVEL_FRAMES = 9  # 0.1 s with a hop of 512
-LIMIT = 10.0  # scales: more is told apart no longer
-SURPRISE = 4.0  # scales; with square-root companding 24 dB
 _MAGNITUDE_FLOOR = 0.02  # of the window's level
 
 
@@ -85,7 +84,7 @@ class PatchFamily(Family):
     def frame(self, cond: "Conditioning", draws: Sequence[int] | None = None) -> PatchFrame:
         if cond.passband_hz is None:
             raise ValueError("the config has patches: passband_hz is needed")
-        floor = self.pretransform.level_floor or 0.0
+        floor = self.pretransform.level_floor
         return listen(self.grid, cond.lr_latent, cond.passband_hz, self.sample_rate, floor)
 
     def tokens(self, x_t: Tensor, frame: PatchFrame) -> Tensor:
@@ -100,11 +99,6 @@ class PatchFamily(Family):
         where far more is there than the scale says, in units of a share of that."""
         surprise = (hr_latent.abs() / frame.scale / SURPRISE).clamp(min=1)
         return (1 - frame.told) * self.pretransform.content(hr_end_hz) / surprise.square()
-
-
-def bounded(value: Tensor) -> Tensor:
-    """Measured against a scale that may be far off, kept where it can be told apart."""
-    return LIMIT * (value / LIMIT).tanh()
 
 
 def listen(

@@ -199,8 +199,8 @@ def test_expected_rolloff_is_that_of_the_expected_spectrum() -> None:
     audio = torch.stack([_low_noise(5000.0), _low_noise(12_000.0)])[:, None]
     latent = pretransform.encode(audio)
     scale = latent.abs().mean(dim=-1, keepdim=True).expand_as(latent)
-    prior = Prior(torch.zeros_like(latent), scale, scale)
-    frame = MDCTFrame(latent, prior, None)
+    prior = Prior(torch.zeros_like(latent), scale, scale, latent, latent)  # unused, the last two
+    frame = MDCTFrame(latent, prior, latent)
     expected_hz = model.family.default_target_hz(frame, torch.tensor([0.0, 0.0]))
     true_hz = spectral_rolloff(audio, 44100)
     torch.testing.assert_close(expected_hz, true_hz, rtol=0.1, atol=0)
@@ -231,7 +231,7 @@ def test_default_target_is_what_the_low_band_promises() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"model__pretransform__config__level_floor": None}, "prior_width needs"),
+        ({"model__pretransform__config__level_floor": None}, "level_floor"),
         ({"model__diffusion__prior_width": None}, "target_rolloff is null"),
     ],
 )

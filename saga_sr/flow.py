@@ -56,6 +56,28 @@ def velocity_loss(velocity: Tensor, x_data: Tensor, noise: Tensor, weight: Tenso
     return weighted_mean(error.square(), weight, dim=(1, 2))
 
 
+def velocity_error(
+    velocity: Tensor, blind: Tensor, x_data: Tensor, noise: Tensor, missing: Tensor
+) -> Tensor:
+    """Squared error of ``velocity`` as a share of that of ``blind``, what F = 0 answers.
+
+    1 means that the network knows nothing, 0 everything; unlike the loss it compares between runs.
+
+    Args:
+        velocity, blind: [B, D, L].
+        x_data, noise: the ends of the path, [B, D, L].
+        missing: 1 where it counts, 0 elsewhere; broadcastable.
+
+    Returns:
+        [B]; NaN where nothing counts.
+    """
+    target = target_velocity(x_data, noise)
+    ours, theirs = (
+        (missing * (guess.float() - target).square()).sum(dim=(1, 2)) for guess in (velocity, blind)
+    )
+    return ours / theirs
+
+
 def weighted_mean(values: Tensor, weight: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
     """Mean of ``weight`` x ``values`` over where ``weight`` is not 0; 0 where that is nowhere."""
     weight = weight.expand_as(values)

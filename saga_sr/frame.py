@@ -88,6 +88,18 @@ class Family:
         """
         return torch.ones_like(hr_end_hz)[:, None, None]
 
+    def missing(self, frame: Any, hr_end_hz: Tensor) -> Tensor:
+        """1 where the flow makes what nothing told, 0 elsewhere; there `val/velocity_error` looks.
+
+        Args:
+            frame: of the batch.
+            hr_end_hz: [B], where the spectrum of each HR clip ends; nothing is missing above.
+
+        Returns:
+            Broadcastable to [B, D, L].
+        """
+        return torch.ones_like(hr_end_hz)[:, None, None]
+
     def loss(self, frame: Any, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
         """What the frame itself learns by, a scalar; arguments as in `weight`."""
         return hr_latent.new_zeros(())

@@ -178,11 +178,21 @@ class SAGASRModel(nn.Module):
             text = text.masked_fill(drop_text[:, None, None], 0.0)
         rolloff_cross, rolloff_global = self._rolloff(cond.rolloff_hz)
         context = self._context(text, rolloff_cross, len(cond))
+        c_in, c_skip, c_out, time = self._gains(t)
+        answer = self._dit_forward(c_in * x_t, time, frame, context, rolloff_global)
+        return c_skip * x_t + c_out * answer
+
+    def blind_velocity(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """What `velocity` would be of a network that answers zero; shapes as there."""
+        _, c_skip, _, _ = self._gains(t)
+        return c_skip * x_t
+
+    def _gains(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`network_gains` of this model: in, skip and out [B, 1, 1], time [B]."""
         diffusion = self.config.model.diffusion
         *gains, time = network_gains(t, diffusion.parameterisation, diffusion.preconditioning_std)
         c_in, c_skip, c_out = (gain[:, None, None] for gain in gains)
-        answer = self._dit_forward(c_in * x_t, time, frame, context, rolloff_global)
-        return c_skip * x_t + c_out * answer
+        return c_in, c_skip, c_out, time
 
     def frame(self, cond: Conditioning, draws: Sequence[int] | None = None) -> Frame:
         """The coordinates that the flow of a batch runs in; ``draws`` number its items in training.

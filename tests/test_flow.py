@@ -7,6 +7,7 @@ from saga_sr.flow import (
     preconditioning,
     sample_timesteps,
     target_velocity,
+    velocity_error,
     velocity_loss,
 )
 from saga_sr.support.randomness import torch_generator
@@ -91,3 +92,18 @@ def test_velocity_loss_is_zero_at_the_truth_and_counts_only_what_is_a_target() -
     loss = velocity_loss(truth + wrong, x_data, noise, target)
     torch.testing.assert_close(loss[0], (wrong[0, :4] / 2).square().mean())
     assert loss[1] == 0
+
+
+def test_velocity_error_is_1_for_the_blind_and_0_for_the_truth_where_it_looks():
+    data, noise, other = torch.randn(3, 2, 4, 8, generator=torch.Generator().manual_seed(0))
+    truth = target_velocity(data, noise)
+    missing = torch.zeros(2, 4, 1)
+    missing[0, :2] = 1
+    wrong_below = torch.cat([truth[:, :2], other[:, 2:]], dim=1)
+    found = [
+        velocity_error(guess, other, data, noise, missing) for guess in (other, truth, wrong_below)
+    ]
+    assert torch.stack(found)[:, 0].tolist() == pytest.approx([1, 0, 0])
+    assert torch.stack(found)[:, 1].isnan().all()  # nothing is missing
+    half = velocity_error((truth + other) / 2, other, data, noise, missing)
+    assert half[0].item() == pytest.approx(0.25, rel=1e-5)

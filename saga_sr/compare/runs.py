@@ -22,6 +22,7 @@ from saga_sr.training.metrics_csv import read_metrics
 PANELS = (
     "train/loss",
     "val/loss",
+    "val/velocity_error",
     "val/lsd",
     "val/lsd_hf",
     "val/high_band_error_db",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from saga_sr import metrics
-from saga_sr.flow import interpolate, velocity_loss
+from saga_sr.flow import interpolate, velocity_error, velocity_loss
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.restore import segment_noise
 
@@ -36,20 +36,31 @@ def flow_losses(
     hr_end_hz: Tensor,
     clips: Sequence[int],
 ) -> ClipMetrics:
-    """The loss of each clip (`saga_sr.flow.velocity_loss`) at fixed times with fixed noise.
+    """Loss and velocity error of each clip (`saga_sr.flow`) at fixed times with fixed noise.
+
+    The error is over what is missing (`saga_sr.frame.Family.missing`); digital silence, such as
+    the padding of short clips, asks nothing.
 
     Returns:
-        ``loss`` (mean over the times) and ``loss_t0.125`` ... per time, each [B].
+        ``loss`` and ``velocity_error`` (means over the times), and ``loss_t0.125``,
+        ``velocity_error_t0.125`` ... per time, each [B]. An error is NaN where nothing is missing.
     """
-    losses, frame = {}, model.frame(cond)
+    losses, errors, frame = {}, {}, model.frame(cond)
     cond, y = replace(cond, frame=frame), frame.enter(hr_latent)
     weight = model.family.weight(frame, hr_latent, hr_end_hz)
+    missing = model.family.missing(frame, hr_end_hz) * (hr_latent != 0)
     for time in LOSS_TIMES:
         noise = clip_noise(model, clips, f"val-loss-{time}").to(hr_latent)
         t = torch.full((len(clips),), time, device=hr_latent.device)
-        velocity = model.velocity(interpolate(y, noise, t), t, cond)
+        x_t = interpolate(y, noise, t)
+        velocity, blind = model.velocity(x_t, t, cond), model.blind_velocity(x_t, t)
         losses[f"loss_t{time:g}"] = velocity_loss(velocity, y, noise, weight)
-    return {"loss": torch.stack(list(losses.values())).mean(dim=0), **losses}
+        errors[f"velocity_error_t{time:g}"] = velocity_error(velocity, blind, y, noise, missing)
+    means = {
+        name: torch.stack(list(values.values())).mean(dim=0)
+        for name, values in (("loss", losses), ("velocity_error", errors))
+    }
+    return {**means, **losses, **errors}
 
 
 def audio_metrics(

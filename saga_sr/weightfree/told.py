@@ -98,7 +98,10 @@ class PatchFamily(Family):
         """Errors count where the latent is not told and below the end of the HR clip's spectrum;
         where far more is there than the scale says, in units of a share of that."""
         surprise = (hr_latent.abs() / frame.scale / SURPRISE).clamp(min=1)
-        return (1 - frame.told) * self.pretransform.content(hr_end_hz) / surprise.square()
+        return self.missing(frame, hr_end_hz) / surprise.square()
+
+    def missing(self, frame: PatchFrame, hr_end_hz: Tensor) -> Tensor:
+        return (1 - frame.told) * self.pretransform.content(hr_end_hz)
 
 
 def listen(

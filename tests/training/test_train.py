@@ -89,6 +89,7 @@ def test_f2_on_the_demo_family_trains_validates_and_exports(
     expected = {
         "train/loss", "train/grad_norm", "train/lr", "val/loss", "val/loss_t0.125", "val/lsd",
         "val/lsd_hf", "val/si_sdr", "val/lsd_input", "val/lsd_common", "train_clips/lsd",
+        "val/velocity_error", "val/velocity_error_t0.375",
     }  # fmt: skip
     assert expected <= logged.keys()
     assert all(np.isfinite(value) for value in logged.values())

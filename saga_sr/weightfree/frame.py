@@ -112,8 +112,8 @@ class MDCTFamily(Family):
 
     def missing(self, frame: MDCTFrame, hr_end_hz: Tensor) -> Tensor:
         """Where the predictor expects more than half of what is there to be missing."""
-        content, logit = self.pretransform.content(hr_end_hz), frame.prior.missing_logit
-        return content if logit is None else content * (logit > 0).flatten(1)[..., None]
+        missing = (frame.prior.missing_logit > 0).flatten(1)[..., None]
+        return missing * self.pretransform.content(hr_end_hz)
 
     def loss(self, frame: MDCTFrame, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
         measured = self.pretransform.level(frame.prior.mean)

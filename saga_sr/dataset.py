@@ -1,4 +1,4 @@
-"""Training samples: everything random about a sample is a function of (seed, draw number).
+"""Training samples (paper: random segments, low-passed), each a function of (seed, draw number).
 
 The draw number is a position in one endless global sequence. `DrawSampler` deals the sequence out
 to ranks, and a worker process only computes what it is told, so the items are the same for any

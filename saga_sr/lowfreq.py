@@ -1,4 +1,4 @@
-"""Low-frequency replacement: what the input knows stays, the model adds what lies above.
+"""Low-frequency replacement (paper: post-processing): the input stays, the model adds above it.
 
     out = generated + LP(lr_audio - generated)
 

@@ -1,4 +1,4 @@
-"""The degradation: draw a low-pass filter, apply it with zero phase.
+"""The degradation (paper: how LR audio is made): draw a low-pass filter, apply it without phase.
 
 The paper trains on audio low-passed by a random Chebyshev, Butterworth, Bessel or elliptic filter
 of order 2-10 with its cutoff in 2-16 kHz. The usual way is ``scipy.signal.sosfiltfilt``: the

@@ -1,4 +1,4 @@
-"""Spectral roll-off: the two frequencies that tell the model what it hears and what to make.
+"""Spectral roll-off, the acoustic condition (paper, Fig. 2 and 3): what is heard, what to make.
 
 The roll-off is the frequency below which 98.5 % of the time-summed STFT magnitude lies (paper,
 section 3). f_l is measured on the low-resolution audio, f_h on the high-resolution audio; at

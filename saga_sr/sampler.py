@@ -1,4 +1,4 @@
-"""Sampling: schedules, solvers and guidance, without a model in sight.
+"""Sampling (paper, eq. (4)): schedules, solvers and guidance, without a model in sight.
 
 A solver is a list of `Evaluation`s, one per velocity that it asks for, and every one of them moves
 the state the same way: x_next = base + c_now v + c_prev v_prev. That is linear and acts on each

@@ -1,4 +1,4 @@
-"""What text a clip gets, and the T5 embeddings of that text.
+"""The semantic condition (paper: captions through T5): what text a clip gets, and its embeddings.
 
 Text reaches the model as embeddings [B, N, D], so T5 lives outside the model, its optimiser and its
 checkpoints. `TextEncoder` keeps every embedding it computes on disk under a name made of the T5

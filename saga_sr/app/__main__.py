@@ -13,6 +13,7 @@ was killed. Gradio is an extra and is imported only to serve.
 
 import argparse
 
+from saga_sr.support.arguments import positive_float
 from saga_sr.support.choices import DEVICES
 from saga_sr.support.errors import run_cli
 from saga_sr.support.shipped import MODEL, shipped_file
@@ -35,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--port", type=_port, default=7860)
     add(
         "--max_duration_s",
-        type=_positive_float,
+        type=positive_float,
         default=900.0,
         help="longest file that is accepted, in seconds (900)",
     )
@@ -47,13 +48,6 @@ def _port(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"{text}: must be from 1 to 65535")
-    return value
-
-
-def _positive_float(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: must be above 0")
     return value
 
 

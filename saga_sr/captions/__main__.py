@@ -33,44 +33,34 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--audio_dir", type=Path, required=True, metavar="DIR")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
+    add = parser.add_argument
+    add("--audio_dir", type=Path, required=True, metavar="DIR")
+    add("--output", type=Path, metavar="FILE",
         help="default: captions.jsonl in DIR (captions.lr4000.jsonl for --from lr at 4000 Hz)",
-    )
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        help="hub id or local folder of a Qwen2-Audio model (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--style",
-        choices=STYLES,
-        default="auto",
-        help="caption: the authors' prompt; chat: the same request through the model's chat "
-        "template; auto: chat where the model's name says Instruct",
-    )
-    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="4bit needs bitsandbytes")
-    parser.add_argument("--device", help="cuda, cuda:1, cpu, ... (default: cuda if there is one)")
-    parser.add_argument("--batch_size", type=int, default=8, help="clips per model call")
-    parser.add_argument(
-        "--segment_s",
-        type=float,
-        default=10.0,
-        help="longer files are captioned in equal parts of at most this (default: %(default)s)",
-    )
-    parser.add_argument("--max_new_tokens", type=int, default=256, help="of a caption")
-    parser.add_argument("--shard", metavar="I/N", help="caption the I-th of N parts (1/4 .. 4/4)")
-    parser.add_argument(
-        "--from",
-        dest="source",
-        choices=("hr", "lr"),
-        default="hr",
+    )  # fmt: skip
+    add("--from", dest="source", choices=("hr", "lr"), default="hr",
         help="caption the files as they are, or low-passed as the model will get them",
-    )
-    parser.add_argument("--cutoff_hz", type=float, help="of the low-pass of --from lr")
+    )  # fmt: skip
+    add("--cutoff_hz", type=float, metavar="HZ", help="of the low-pass of --from lr")
+    add("--segment_s", type=float, default=10.0, metavar="S",
+        help="longer files are captioned in equal parts of at most this (default: %(default)s)",
+    )  # fmt: skip
+
+    machine = parser.add_argument_group("machine")
+    add = machine.add_argument
+    add("--device", help="cuda, cuda:1, cpu, ... (default: cuda if there is one)")
+    add("--dtype", choices=DTYPES, default="auto", help="4bit needs bitsandbytes")
+    add("--batch_size", type=int, default=8, metavar="N", help="clips per model call (8)")
+    add("--shard", metavar="I/N", help="caption the I-th of N parts (1/4 .. 4/4)")
+
+    rare = parser.add_argument_group("rare")
+    add = rare.add_argument
+    add("--model", default=DEFAULT_MODEL,
+        help="hub id or local folder of a Qwen2-Audio model (default: %(default)s)")  # fmt: skip
+    add("--style", choices=STYLES, default="auto",
+        help="caption: the authors' prompt; chat: the same request through the model's chat "
+        "template; auto: chat where the model's name says Instruct")  # fmt: skip
+    add("--max_new_tokens", type=int, default=256, metavar="N", help="of a caption (256)")
     return parser
 
 

@@ -6,7 +6,7 @@ reads ``metrics.csv``, ``options.json``, ``config.json`` and ``samples`` of each
 writes comparison.md, curves.png and listen.html (every run's fixed clips side by side, for a blind
 test too; docs/listening.md). Two curves can only be compared where both runs were validated by the
 same rule. Where they were not, every difference is listed, and whether the ``_common`` metrics
-(default target roll-off, replacement at the low-pass's own cutoff) are still comparable.
+(default target roll-off, replacement up to the low-pass's passband) are still comparable.
 
     python -m saga_sr.compare --ratings ratings-*.csv
 

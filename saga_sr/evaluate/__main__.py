@@ -16,6 +16,7 @@ REPORT/listen.html plays some clips in all versions (docs/listening.md).
 import argparse
 from pathlib import Path
 
+from saga_sr.support.arguments import natural_number, positive_float, positive_int
 from saga_sr.support.choices import DEVICES, PRECISIONS, SOLVERS
 from saga_sr.support.errors import UserError, run_cli
 
@@ -40,16 +41,18 @@ def build_parser() -> argparse.ArgumentParser:
     add("--predictions", nargs="+", default=[], metavar="[NAME=]FOLDER",
         help="somebody's outputs for the inputs that --write_audio inputs writes, as "
         "FOLDER/<cutoff>/<clip>.wav")  # fmt: skip
-    add("--cutoffs", nargs="+", type=_positive, default=[4000.0, 8000.0, 12000.0], metavar="HZ")
-    add("--num_clips", type=_count, default=100, help="at most so many per category (100)")
-    add("--clip_seconds", type=_positive, default=5.94, help="at most so long (5.94)")
+    add(
+        "--cutoffs", nargs="+", type=positive_float, default=[4000.0, 8000.0, 12000.0], metavar="HZ"
+    )
+    add("--num_clips", type=positive_int, default=100, help="at most so many per category (100)")
+    add("--clip_seconds", type=positive_float, default=5.94, help="at most so long (5.94)")
     add("--mono", action="store_true", help="mix the truth down to one channel first")
     add("--sample_rate", type=int, help="in Hz; the models', or 44100")
     add("--seed", type=int, default=0)
 
     model = parser.add_argument_group("how a model runs (default: its own sampling block)")
     add = model.add_argument
-    add("--num_steps", type=_count)
+    add("--num_steps", type=positive_int)
     add("--solver", choices=SOLVERS)
     add("--guidance_acoustic", type=float, metavar="S_A")
     add("--guidance_text", type=float, metavar="S_T")
@@ -61,7 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="also measure each model over values of " + ", ".join(SWEEPS))  # fmt: skip
     add("--device", choices=DEVICES, default="auto")
     add("--precision", choices=PRECISIONS, default="32-true")
-    add("--window_batch", type=_count, help="segments per evaluation of the model (by device)")
+    add(
+        "--window_batch", type=positive_int, help="segments per evaluation of the model (by device)"
+    )
 
     extra = parser.add_argument_group("extra rows and metrics")
     add = extra.add_argument
@@ -76,27 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace a report that is there")
     add("--write_audio", choices=("inputs", "all"), help="the clips as WAV, for others or to hear")
     add("--num_pictures", type=int, default=3, choices=range(4), help="per category and row (3)")
-    add("--num_listen", type=_count_or_none, default=4, metavar="N",
+    add("--num_listen", type=natural_number, default=4, metavar="N",
         help="clips on the listening page per category and cutoff; 0: no page (4)")  # fmt: skip
     return parser
-
-
-def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return value
-
-
-def _count_or_none(text: str) -> int:
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 0")
-    return value
-
-
-def _positive(text: str) -> float:
-    if not 0 < (value := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: must be above 0")
-    return value
 
 
 def _target(text: str) -> float | str:

@@ -38,24 +38,33 @@ def build_parser() -> argparse.ArgumentParser:
     add("--model_config", type=Path, required=True, metavar="FILE")
     add("--pretransform_ckpt", metavar="FILE_OR_HUB_ID",
         help="weights of the VAE, or Stable Audio Open")  # fmt: skip
-    add("--allow_random_pretransform", action="store_true", help="untrained VAE (tests only)")
-    add("--variants", type=int, default=1, metavar="K", help="low-passes per segment")
-    add("--hop_s", type=float, help="between segments (default: their length, no overlap)")
-    add("--jitter", type=float, default=0.0, help="random shift of each segment, in hops, 0 to 1")
-    add("--seed", type=int, default=0)
-    add("--min_bandwidth_hz", type=float, default=0.0, help="leave duller files out")
-    add("--lowpass_resample", action="store_true",
-        help="also resample to twice the cutoff and back, as the authors' code does")  # fmt: skip
+    add("--variants", type=int, default=1, metavar="K", help="low-passes per segment (1)")
     add("--caption_file", type=Path, nargs="+", metavar="FILE",
         help="captions.jsonl of each --audio_dir (default: the one inside)")  # fmt: skip
-    add("--dtype", choices=STORED_DTYPES, default="float16", help="of the stored latents")
-    add("--shard_segments", type=int, default=256, help="segments per file")
-    add("--batch_size", type=int, default=8, help="clips per call of the encoder")
-    add("--num_workers", type=int, default=2)
+    add("--seed", type=int, default=0, metavar="N", help="(0)")
+
+    machine = parser.add_argument_group("machine")
+    add = machine.add_argument
+    add("--batch_size", type=int, default=8, metavar="N", help="clips per call of the encoder (8)")
+    add("--num_workers", type=int, default=2, metavar="N", help="processes that read audio (2)")
     add("--precision", choices=PRECISIONS, default="32-true", help="of the encoder")
     add("--accelerator", choices=("auto", "cpu", "gpu", "mps"), default="auto")
-    add("--devices", type=int, default=1, help="per node")
-    add("--num_nodes", type=int, default=1)
+    add("--devices", type=int, default=1, metavar="N", help="per node (1)")
+    add("--num_nodes", type=int, default=1, metavar="N", help="(1)")
+
+    rare = parser.add_argument_group("rare")
+    add = rare.add_argument
+    add("--hop_s", type=float, metavar="S",
+        help="between segments (default: their length, no overlap)")  # fmt: skip
+    add("--jitter", type=float, default=0.0, metavar="X",
+        help="random shift of each segment, in hops, 0 to 1 (0)")  # fmt: skip
+    add("--min_bandwidth_hz", type=float, default=0.0, metavar="HZ",
+        help="leave duller files out (0)")  # fmt: skip
+    add("--lowpass_resample", action="store_true",
+        help="also resample to twice the cutoff and back, as the authors' code does")  # fmt: skip
+    add("--dtype", choices=STORED_DTYPES, default="float16", help="of the stored latents")
+    add("--shard_segments", type=int, default=256, metavar="N", help="segments per file (256)")
+    add("--allow_random_pretransform", action="store_true", help="untrained VAE (tests only)")
     return parser
 
 

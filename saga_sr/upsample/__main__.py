@@ -17,6 +17,7 @@ import argparse
 import signal
 from pathlib import Path
 
+from saga_sr.support.arguments import fraction, positive_float, positive_int
 from saga_sr.support.choices import DEVICES, PRECISIONS, SOLVERS
 from saga_sr.support.errors import run_cli
 
@@ -30,62 +31,49 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("inputs", nargs="+", type=Path, metavar="INPUT", help="audio files or folders")
     add("--model", help="folder of an exported model, or a hub id owner/name (the shipped model)")
-    add(
-        "--output",
-        type=Path,
+    add("--output", type=Path,
         help="a .wav or .flac file, or a folder (old.restored.wav beside old.mp3, and "
-        "recordings.restored beside a folder recordings)",
-    )
+        "recordings.restored beside a folder recordings)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace outputs that exist")
+
+    sound = parser.add_argument_group("what it shall sound like")
+    target = sound.add_mutually_exclusive_group()
+    target.add_argument("--target_rolloff", type=fraction, metavar="X",
+        help="how much high-frequency energy: the roll-off to aim at, in [0, 1) of 22050 Hz",
+    )  # fmt: skip
+    target.add_argument("--target_rolloff_hz", type=positive_float, metavar="HZ",
+        help="the same in Hz")  # fmt: skip
+    add = sound.add_argument
+    add("--prompt", default="", metavar="TEXT", help="what is heard, for models trained with text")
+    add("--caption", choices=("off", "auto"), default="off", help="auto: Qwen2-Audio listens")
+    add("--seed", type=int, default=0, metavar="N", help="(0)")
+    add("--num_candidates", type=positive_int, default=1, metavar="N",
+        help="seeds, each to its own file (1)")  # fmt: skip
+
+    files = parser.add_argument_group("output files")
+    add = files.add_argument
     add("--format", choices=("wav", "flac"), help="of files in an output folder (wav)")
     add("--bits", choices=("16", "24", "float"), help="float for WAV, 24 for FLAC")
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        "--target_rolloff",
-        type=_fraction,
-        help="how much high-frequency energy: the roll-off to aim at, in [0, 1) of 22050 Hz",
-    )
-    group.add_argument("--target_rolloff_hz", type=_positive_float, help="the same in Hz")
-    add("--prompt", default="", help="what is heard, for models trained with text")
-    add("--caption", choices=("off", "auto"), default="off", help="auto: Qwen2-Audio listens")
-    add("--guidance_acoustic", type=float, help="s_a of eq. 4")
-    add("--guidance_text", type=float, help="s_t of eq. 4")
-    add("--num_steps", type=_positive_int, help="steps of the solver")
-    add("--solver", choices=SOLVERS)
-    add("--seed", type=int, default=0)
-    add("--num_candidates", type=_positive_int, default=1, help="seeds, each to its own file")
-    add("--input_cutoff_hz", type=_positive_float, help="where the input's band ends (measured)")
-    add("--crossover", choices=("soft", "hard"), default="soft")
+
+    machine = parser.add_argument_group("speed")
+    add = machine.add_argument
+    add("--num_steps", type=positive_int, metavar="N", help="steps of the solver")
     add("--device", choices=DEVICES, default="auto")
-    add(
-        "--precision",
-        choices=PRECISIONS,
-        default="32-true",
-        help="of the DiT; bf16-mixed is much faster where the hardware has it",
-    )
-    add("--window_batch", type=_positive_int, help="segments per evaluation (by device)")
+    add("--precision", choices=PRECISIONS, default="32-true",
+        help="of the DiT; bf16-mixed is much faster where the hardware has it")  # fmt: skip
+    add("--window_batch", type=positive_int, metavar="N",
+        help="segments per evaluation (by device)")  # fmt: skip
+
+    rare = parser.add_argument_group("rare")
+    add = rare.add_argument
+    add("--guidance_acoustic", type=float, metavar="S_A", help="s_a of eq. (4)")
+    add("--guidance_text", type=float, metavar="S_T", help="s_t of eq. (4)")
+    add("--solver", choices=SOLVERS)
+    add("--input_cutoff_hz", type=positive_float, metavar="HZ",
+        help="where the input's band ends (measured)")  # fmt: skip
+    add("--crossover", choices=("soft", "hard"), default="soft",
+        help="hard: the paper's, with its seam")  # fmt: skip
     return parser
-
-
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return value
-
-
-def _positive_float(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: must be above 0")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 0 and below 1")
-    return value
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -33,7 +33,7 @@ from torch import Tensor
 from saga_sr.flow import interpolate, sample_timesteps, velocity_loss
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.model import Conditioning
-from saga_sr.restore import condition, restore
+from saga_sr.restore import restore
 from saga_sr.support.errors import run_cli
 from saga_sr.support.randomness import torch_generator
 from saga_sr.training import validation
@@ -110,7 +110,7 @@ class SAGASRTrainer(TrainingModule):
         if not self.options.disable_val_lowfreq_replace:
             restored = self._low_frequency_replace(generated, lr, self._plan_cutoff_hz(metadata))
         if self.config.stage.rolloff:  # the common rule knows no true roll-off
-            default = condition(self.model, lr, cond.text, passband_hz=cond.passband_hz)
+            default = self.model.condition(lr, cond.text, passband_hz=cond.passband_hz)
             generated = self._restore(default, clips)
         passband_hz = self._from_metadata(metadata, "lr_passband_hz")
         common = self._low_frequency_replace(generated, lr, passband_hz)
@@ -126,7 +126,7 @@ class SAGASRTrainer(TrainingModule):
         sampling = self.config.sampling
         if self.trainer.sanity_checking or self.options.fast_dev_run:
             sampling = sampling.model_copy(update={"num_steps": 1, "emulate_linear_steps": 1})
-        return restore(self.model, cond, noise, sampling).float()
+        return restore(self.model, cond, noise, sampling)
 
     def _plan_cutoff_hz(self, metadata: list[dict[str, Any]]) -> Tensor:
         """Where replacement ends by the user's plan: f_l where it is computed, else the low-pass's

@@ -27,7 +27,12 @@ from saga_sr.config import PROMPT_ID, ModelConfig
 from saga_sr.families import create_family, create_pretransform
 from saga_sr.flow import network_gains
 from saga_sr.frame import Frame
-from saga_sr.rolloff import RolloffFourierConditioner, hz_to_unit
+from saga_sr.rolloff import (
+    RolloffFourierConditioner,
+    hz_to_unit,
+    spectral_rolloff,
+    unit_to_hz,
+)
 from saga_sr.sampler import Branch
 from saga_sr.support.precision import full_precision
 from saga_sr.support.stable_audio import quiet_import
@@ -147,6 +152,47 @@ class SAGASRModel(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """Latent [B, D, L] -> audio [B, C, T]."""
         return self.pretransform.decode(latent)
+
+    # --- the conditions -------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def condition(
+        self,
+        lr_audio: Tensor,
+        text: Tensor | None = None,
+        target_rolloff_hz: Tensor | None = None,
+        passband_hz: Tensor | None = None,
+    ) -> Conditioning:
+        """What inference conditions on; the stage decides which kinds there are.
+
+        Args:
+            lr_audio: [B, C, T], T = one segment.
+            text: [B, N, T5 width]; None is no text.
+            target_rolloff_hz: [B], f_h; None is the model's default.
+            passband_hz: [B], up to where the audio is the truth; a model of patches needs it.
+        """
+        config = self.config
+        if not config.stage.text:
+            text = None
+        elif text is None:
+            settings = config.text
+            assert settings is not None  # a stage with text has its encoder's settings
+            text = lr_audio.new_zeros(lr_audio.shape[0], settings.max_length, settings.dim)
+        cond = Conditioning(self.encode(lr_audio), text, passband_hz=passband_hz)
+        if not config.stage.rolloff:
+            return replace(cond, frame=self.frame(cond))
+        low_hz = spectral_rolloff(lr_audio, config.sample_rate)
+        default = config.sampling.target_rolloff
+        if target_rolloff_hz is None and default is not None:
+            target_rolloff_hz = unit_to_hz(default, config.sample_rate).expand(len(low_hz))
+        if target_rolloff_hz is not None:
+            cond = replace(
+                cond, rolloff_hz=torch.stack([low_hz, target_rolloff_hz.to(low_hz)], dim=1)
+            )
+            return replace(cond, frame=self.frame(cond))
+        frame = self.frame(replace(cond, rolloff_hz=low_hz[:, None]))
+        target_hz = self.family.default_target_hz(frame, low_hz)
+        return replace(cond, rolloff_hz=torch.stack([low_hz, target_hz], dim=1), frame=frame)
 
     # --- the velocity ---------------------------------------------------------------------------
 

@@ -6,15 +6,17 @@ that needs no weights is in `saga_sr.weightfree.mdct`; `saga_sr.families` choose
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from saga_sr.config import AutoencoderPretransformSection
 from saga_sr.support.precision import in_full_precision
 from saga_sr.support.snake import replace_snakes
 from saga_sr.support.stable_audio import quiet_import
+
+if TYPE_CHECKING:
+    from saga_sr.config import AutoencoderPretransformSection
 
 
 class Pretransform(nn.Module, ABC):
@@ -57,7 +59,7 @@ class AutoencoderPretransform(Pretransform):
 
     needs_weights = True
 
-    def __init__(self, section: AutoencoderPretransformSection, sample_rate: int) -> None:
+    def __init__(self, section: "AutoencoderPretransformSection", sample_rate: int) -> None:
         super().__init__()
         with quiet_import():
             from stable_audio_tools.models.autoencoders import create_autoencoder_from_config

@@ -12,10 +12,14 @@ The time convention stands in `saga_sr.flow`: t falls from 1 (noise) to 0 (data)
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from saga_sr.support.choices import SOLVERS
+
+if TYPE_CHECKING:
+    from saga_sr.config import SamplingSection
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x_t [B, ...], t [B]) -> v, shaped like x_t
 
@@ -116,6 +120,12 @@ def plan(solver: str, times: list[float]) -> list[Evaluation]:
     return _PLANS[solver](times)
 
 
+def solver_plan(sampling: "SamplingSection") -> list[Evaluation]:
+    """The evaluations of the DiT that ``sampling`` asks for, eq. (4) counted as one."""
+    times = linear_quadratic_schedule(sampling.num_steps, sampling.emulate_linear_steps)
+    return plan(sampling.solver, times)
+
+
 class State:
     """Where the integration is: ``x``, wanted by the next evaluation.
 
@@ -194,3 +204,10 @@ def guidance_terms(
     if has_text:
         weights[Branch(lr=True, text=False)] = guidance_acoustic - guidance_text
     return [(weight, branch) for branch, weight in weights.items() if weight != 0]
+
+
+def guidance(sampling: "SamplingSection", text: Tensor | None) -> list[tuple[float, Branch]]:
+    """Eq. (4) for a batch with the text embeddings [B, N, D]: the text branch exists where any item
+    has text, a row that is not zero."""
+    has_text = text is not None and bool((text != 0).any())
+    return guidance_terms(sampling.guidance_acoustic, sampling.guidance_text, has_text)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from saga_sr.audio.streams import ArraySource
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.model import SAGASRModel
-from saga_sr.restore import condition, restore
+from saga_sr.restore import restore
 from saga_sr.rolloff import unit_to_hz
 from saga_sr.support.randomness import torch_generator
 from saga_sr.upsample.longform import Layout, Settings, sample_latents
@@ -59,7 +59,7 @@ def cross_faded(model: SAGASRModel, audio: Tensor, settings: Settings, grid: Win
         start = k * grid.hop * ratio
         window = torch.nn.functional.pad(audio, (0, size))[:, start : start + size]
         noise = position_noise(model.config.latent_dim, 0, grid.window, k)
-        cond = condition(model, window[None], None, target_hz)
+        cond = model.condition(window[None], None, target_hz)
         sampled = restore(model, cond, noise[None], settings.sampling)[0]
         if k > 0:
             sampled[:, : len(fade_in)] *= fade_in

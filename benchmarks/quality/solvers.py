@@ -35,7 +35,8 @@ from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.metrics import high_band_error_db, lsd
 from saga_sr.model import SAGASRModel
-from saga_sr.restore import condition, generate, guidance, segment_noise, solver_plan
+from saga_sr.restore import generate, segment_noise
+from saga_sr.sampler import guidance, solver_plan
 
 BATCH = 8
 REFERENCE_STEPS = 300
@@ -82,9 +83,9 @@ def solve(model: SAGASRModel, clips: Clips, sampling: SamplingSection) -> tuple[
     """Generated audio [B, C, T] and the evaluations of the DiT per clip."""
     parts = []
     for lr_audio, noise in zip(clips.lr_audio.split(BATCH), clips.noise.split(BATCH), strict=True):
-        cond = condition(model, lr_audio)
+        cond = model.condition(lr_audio)
         parts.append(model.decode(generate(model, cond, noise, sampling)))
-        branches = len(guidance(sampling, cond))
+        branches = len(guidance(sampling, cond.text))
     return torch.cat(parts), len(solver_plan(sampling)) * branches
 
 

@@ -3,7 +3,7 @@
 Two kinds of numbers per clip. The flow-matching loss at fixed times and noise, per time bin, shows
 where a condition helps. The metrics of restored audio show what a listener gets: by the plan's rule
 (the true roll-off as target, replacement at the measured roll-off) and, so that F0, F1 and F2 can
-be compared fairly, by one common rule (the default target, replacement at the low-pass's cutoff).
+be compared fairly, by one common rule (the default target, replacement up to the passband's end).
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,13 +72,13 @@ def audio_metrics(
     [B], where that leaves enough above the cutoff; validation cannot leave a clip out.
     """
     enough = end_hz >= metrics.LEAST_BAND * cutoff_hz
-    top_hz = torch.where(enough, end_hz, sample_rate / 2)
-    lsd = partial(metrics.lsd, estimate, truth, sample_rate=sample_rate, high_hz=top_hz)
+    end_hz = torch.where(enough, end_hz, sample_rate / 2)
+    lsd = partial(metrics.lsd, estimate, truth, sample_rate=sample_rate, high_hz=end_hz)
     return {
         "lsd": lsd(),
         "lsd_hf": lsd(low_hz=cutoff_hz),
         "high_band_error_db": metrics.high_band_error_db(
-            estimate, truth, cutoff_hz, sample_rate, top_hz
+            estimate, truth, cutoff_hz, sample_rate, end_hz
         ),
         "si_sdr": metrics.si_sdr(estimate, truth),
     }

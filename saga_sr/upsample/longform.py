@@ -24,8 +24,7 @@ from saga_sr.audio.streams import AudioSource, Reader, map_with_context, resampl
 from saga_sr.config import SamplingSection
 from saga_sr.lowfreq import Mode, crossover_margin, low_frequency_replace
 from saga_sr.model import Conditioning, SAGASRModel
-from saga_sr.restore import condition, solver_plan
-from saga_sr.sampler import guidance_terms
+from saga_sr.sampler import guidance, solver_plan
 from saga_sr.upsample.windows import WindowGrid, position_noise, solve_windows
 
 _SILENCE = 2.0**-16  # half a step of 16 bits
@@ -190,22 +189,21 @@ def _window_conditions(
         text = None
         if settings.text is not None:
             text = settings.text(layout.join(audio)).to(device).expand(layout.jobs, -1, -1)
-        yield condition(model, audio, text, target_hz, passband_hz)
+        yield model.condition(audio, text, target_hz, passband_hz)
 
 
 def _window_velocity(
     model: SAGASRModel, layout: Layout, settings: Settings
 ) -> Callable[[Tensor, Tensor, list[Conditioning]], Tensor]:
     """eq. (4) for b windows of J jobs: (x [b, J, D, W], t [b], conditions) -> v like x."""
-    sampling, device = settings.sampling, next(model.dit.parameters()).device
-    has_text = model.config.stage.text and settings.text is not None
-    terms = guidance_terms(sampling.guidance_acoustic, sampling.guidance_text, has_text)
+    device = next(model.dit.parameters()).device
 
     def velocity(x: Tensor, t: Tensor, conditions: list[Conditioning]) -> Tensor:
         cast: AbstractContextManager = nullcontext()
         if settings.autocast is not None:
             cast = torch.autocast(device.type, settings.autocast)
         cond, times = Conditioning.joined(conditions), t.repeat_interleave(layout.jobs)
+        terms = guidance(settings.sampling, cond.text)
         with cast:
             v = model.guided_velocity(cond.frame.enter(x.flatten(0, 1)), times, cond, terms)
         return cond.frame.leave_velocity(v.float()).unflatten(0, x.shape[:2])

@@ -10,18 +10,18 @@ which makes y unknown everywhere and of one size nearly everywhere.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from saga_sr.config import MDCTConfig, ModelConfig
 from saga_sr.frame import Family, Frame
 from saga_sr.rolloff import hz_to_unit, unit_to_hz
 from saga_sr.weightfree.mdct import MDCTPretransform
 from saga_sr.weightfree.prior import Prior, PriorPredictor, amplitude_rolloff
 
 if TYPE_CHECKING:
+    from saga_sr.config import ModelConfig
     from saga_sr.model import Conditioning
 
 SURPRISE = 4.0  # times the expected level; with square-root companding 24 dB
@@ -64,12 +64,11 @@ class MDCTFamily(Family):
         width: of the predictor.
     """
 
-    def __init__(self, config: ModelConfig, pretransform: MDCTPretransform, width: int) -> None:
+    def __init__(self, config: "ModelConfig", pretransform: MDCTPretransform, width: int) -> None:
         super().__init__()
         self.pretransform, self.sample_rate = pretransform, config.sample_rate
         self.has_rolloff = config.stage.rolloff
-        mdct = config.model.pretransform.config
-        assert isinstance(mdct, MDCTConfig)
+        mdct: Any = config.model.pretransform.config  # an MDCTConfig, as its pretransform is one
         self.predictor = PriorPredictor(mdct, config.sample_rate, width)
         self.predictor.rolloff.requires_grad_(self.has_rolloff)
         heard = config.audio_channels * self.predictor.num_bands + config.latent_dim

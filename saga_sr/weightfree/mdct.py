@@ -12,15 +12,18 @@ and last edge are left unrotated, which makes the whole map square and orthonorm
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from saga_sr.config import MDCTConfig
 from saga_sr.pretransform import Pretransform
 from saga_sr.support.precision import in_full_precision
+
+if TYPE_CHECKING:
+    from saga_sr.config import MDCTConfig
 
 LEVEL_BAND_HZ = 4000.0
 LEVEL_FRAMES = 9  # 52 ms with a hop of 256
@@ -42,7 +45,7 @@ class MDCTPretransform(Pretransform):
     band_std: Tensor
     bin_hz: Tensor
 
-    def __init__(self, config: MDCTConfig, sample_rate: int) -> None:
+    def __init__(self, config: "MDCTConfig", sample_rate: int) -> None:
         super().__init__()
         self.hop = self.downsampling_ratio = config.hop
         self.channels = config.channels

@@ -29,16 +29,19 @@ Shapes: B items, C channels, H bins of a channel (D = C x H latent channels), K 
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from saga_sr.config import MDCTConfig
 from saga_sr.flow import weighted_mean
 from saga_sr.rolloff import FRACTION
 from saga_sr.support.precision import in_full_precision
 from saga_sr.weightfree.partials import continue_partials, local_mean
+
+if TYPE_CHECKING:
+    from saga_sr.config import MDCTConfig
 
 _FLOOR = 0.01  # levels are told apart down to this fraction of the measured level
 _LEAST_MISSING = 0.03  # with square-root companding, noise 60 dB below the expected level
@@ -94,7 +97,7 @@ class PriorPredictor(nn.Module):
     octaves: Tensor
     bin_octaves: Tensor
 
-    def __init__(self, config: MDCTConfig, sample_rate: int, width: int) -> None:
+    def __init__(self, config: "MDCTConfig", sample_rate: int, width: int) -> None:
         super().__init__()
         self.channels, self.nyquist_hz = config.channels, sample_rate / 2
         band_hz = _band_centres_hz(self.nyquist_hz)

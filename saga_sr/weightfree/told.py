@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from saga_sr.config import ModelConfig, PatchSection
 from saga_sr.frame import Family, Frame
 from saga_sr.weightfree.frame import SURPRISE, bounded
 from saga_sr.weightfree.mdct import MDCTPretransform
 from saga_sr.weightfree.patches import PatchGrid, give_positions
 
 if TYPE_CHECKING:
+    from saga_sr.config import ModelConfig, PatchSection
     from saga_sr.model import Conditioning
 
 LEVEL_FRAMES = 9  # 0.1 s with a hop of 512
@@ -70,7 +70,7 @@ class PatchFamily(Family):
     """
 
     def __init__(
-        self, config: ModelConfig, pretransform: MDCTPretransform, patch: PatchSection
+        self, config: "ModelConfig", pretransform: MDCTPretransform, patch: "PatchSection"
     ) -> None:
         super().__init__()
         self.pretransform, self.sample_rate = pretransform, config.sample_rate

@@ -56,13 +56,3 @@ def test_the_import_graph_has_no_circle_and_few_floors() -> None:
     tuple(TopologicalSorter(graph).static_order())  # raises CycleError
     high = {name: floor for name, floor in floors(graph).items() if floor > MOST_FLOORS}
     assert high == {}
-
-
-def test_only_families_knows_the_weight_free_family() -> None:
-    users = {
-        name
-        for name, imported in import_graph().items()
-        if not name.startswith("saga_sr.weightfree")
-        and any(one.startswith("saga_sr.weightfree.") for one in imported)
-    }
-    assert users - {"saga_sr.model"} == {"saga_sr.families"}

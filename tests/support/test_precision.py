@@ -10,7 +10,6 @@ from torch import Tensor
 from saga_sr.config import MDCTConfig
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.model import SAGASRModel
-from saga_sr.restore import condition
 from saga_sr.support.precision import full_precision, in_full_precision
 from saga_sr.support.randomness import torch_generator
 from saga_sr.weightfree.mdct import MDCTPretransform
@@ -40,17 +39,17 @@ def _audio(model: SAGASRModel, hr: Tensor, lr: Tensor) -> Tensor:
 
 
 def _start(model: SAGASRModel, hr: Tensor, lr: Tensor) -> Tensor:
-    cond = condition(model, lr)
+    cond = model.condition(lr)
     return cond.frame.leave(torch.ones_like(cond.lr_latent))
 
 
 def _prior_loss(model: SAGASRModel, hr: Tensor, lr: Tensor) -> Tensor:
-    cond = condition(model, lr)
+    cond = model.condition(lr)
     return model.family.loss(cond.frame, model.encode(hr), torch.tensor([20_000.0, 12_000.0]))
 
 
 def _rolloff(model: SAGASRModel, hr: Tensor, lr: Tensor) -> Tensor:
-    rolloff_hz = condition(model, lr).rolloff_hz
+    rolloff_hz = model.condition(lr).rolloff_hz
     assert rolloff_hz is not None
     return rolloff_hz
 

@@ -14,8 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from saga_sr.model import Conditioning, SAGASRModel
-from saga_sr.restore import solver_plan
-from saga_sr.sampler import guidance_terms, sample
+from saga_sr.sampler import guidance_terms, sample, solver_plan
 
 
 class CrossingsSeen(TorchDispatchMode):

@@ -10,7 +10,7 @@ from tiny_text_models import build_tiny_t5
 from saga_sr.audio.streams import ArraySource
 from saga_sr.config import SamplingSection
 from saga_sr.lowfreq import low_frequency_replace
-from saga_sr.restore import condition, restore
+from saga_sr.restore import restore
 from saga_sr.support.randomness import torch_generator
 from saga_sr.upsample.longform import Layout, Settings, audible, restore_stream
 from saga_sr.upsample.windows import position_noise
@@ -44,7 +44,7 @@ def test_one_segment_equals_the_plain_restoration_of_a_clip():
     model, audio = tiny_model(), _low_passed(1, SEGMENT)
     noise = position_noise(model.config.latent_dim, 0, SEGMENT // HOP, SETTINGS.seed)
     target = torch.tensor([SETTINGS.target_rolloff_hz])
-    clip = restore(model, condition(model, audio[None], None, target), noise[None], SAMPLING)
+    clip = restore(model, model.condition(audio[None], None, target), noise[None], SAMPLING)
     expected = low_frequency_replace(clip, audio[None], SETTINGS.cutoff_hz, RATE)[0]
     assert _difference_db(_restored(audio), expected) < -110
 
@@ -147,9 +147,8 @@ def test_stereo_from_a_stereo_model_is_one_job():
     model, audio = tiny_model(channels=2), _low_passed(2, 2 * SEGMENT)
     noise = position_noise(model.config.latent_dim, 0, SEGMENT // HOP, 0)
     target = torch.tensor([SETTINGS.target_rolloff_hz])
-    clip = restore(
-        model, condition(model, audio[None, :, :SEGMENT], None, target), noise[None], SAMPLING
-    )
+    cond = model.condition(audio[None, :, :SEGMENT], None, target)
+    clip = restore(model, cond, noise[None], SAMPLING)
     expected = low_frequency_replace(clip, audio[None, :, :SEGMENT], 4000.0, RATE)[0]
     found = _restored(audio[:, :SEGMENT], model=model)
     assert _difference_db(found, expected) < -110

@@ -10,7 +10,6 @@ from tiny_models import built, text_and_rolloff, tiny_demo
 from saga_sr.config import MDCTConfig, parse_model_config
 from saga_sr.flow import interpolate, target_velocity
 from saga_sr.model import Conditioning, SAGASRModel
-from saga_sr.restore import condition
 from saga_sr.rolloff import spectral_rolloff
 from saga_sr.support.errors import UserError
 from saga_sr.weightfree.frame import MDCTFrame
@@ -218,7 +217,7 @@ def test_default_target_is_what_the_low_band_promises() -> None:
     model = _model()
     audio = 0.1 * _noise(2, 1, 4096)
     with torch.no_grad():
-        default, chosen = condition(model, audio), condition(model, audio, None, torch.ones(2))
+        default, chosen = model.condition(audio), model.condition(audio, None, torch.ones(2))
         assert default.rolloff_hz is not None
         assert chosen.rolloff_hz is not None
         low_hz = default.rolloff_hz[:, 0]

@@ -10,7 +10,7 @@ from torch import Tensor
 from saga_sr.config import parse_model_config
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.model import Conditioning, SAGASRModel
-from saga_sr.restore import condition, generate
+from saga_sr.restore import generate
 from saga_sr.support.errors import UserError
 
 RATE = 44100
@@ -25,7 +25,7 @@ def _audio(seconds_of_segments: int = 1) -> Tensor:
 
 
 def _heard(model: SAGASRModel, audio: Tensor) -> Conditioning:
-    return condition(model, audio, passband_hz=PASSBAND_HZ)
+    return model.condition(audio, passband_hz=PASSBAND_HZ)
 
 
 def test_told_patches_stay_the_lr_latent_and_the_rest_is_generated() -> None:

@@ -1,10 +1,14 @@
 """SAGA-SR: semantically and acoustically guided audio super-resolution (arXiv 2509.24924)."""
 
+import signal
 import sys
 from os.path import basename
 from typing import Any
 
-from saga_sr.support.errors import end_quietly_when_interrupted
+# Python is starting one of the commands. It takes seconds until that listens (`errors.run_cli`);
+# until then Ctrl-C is simply the end.
+if sys.argv and basename(sys.argv[0]) in ("-m", "saga-sr", "train_saga_sr.py"):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 __version__ = "0.1.0"
 
@@ -16,10 +20,6 @@ _EXPORTS = {
     "SAGASRModel": "saga_sr.model",
 }
 __all__ = ["__version__", *_EXPORTS]
-
-# Python is starting one of the commands, and it takes seconds until it listens.
-if sys.argv[:1] == ["-m"] or (sys.argv and basename(sys.argv[0]) == "train_saga_sr.py"):
-    end_quietly_when_interrupted()
 
 
 def __getattr__(name: str) -> Any:

@@ -692,7 +692,8 @@ def untrained_guidance(config: ModelConfig) -> list[str]:
     if sampling.guidance_acoustic != 1 and untrained_both:
         problems.append(
             f"guidance_acoustic is {sampling.guidance_acoustic:g}, but training.dropout never "
-            "drops the LR latent together with the text: use 1, or train with both_prob > 0"
+            "drops the LR latent together with the text: --guidance_acoustic 1"
+            f"{' --guidance_text 1' if untrained_text else ''}, or train with both_prob > 0"
         )
     if sampling.guidance_text != sampling.guidance_acoustic and untrained_text:
         problems.append(

@@ -29,8 +29,8 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from saga_sr.support.errors import UserError
-from saga_sr.support.files import atomic_path, sha256_of, write_json_atomic
 from saga_sr.support.files import cache_dir as default_cache
+from saga_sr.support.files import cache_path, sha256_of
 from saga_sr.support.hub import load_config, load_frozen
 
 Item = TypeVar("Item")
@@ -124,7 +124,8 @@ class TextEncoder:
         about = Path(self._folder, "model.json")
         if not about.is_file():
             dim = load_config(self.model, T5_FAMILIES, T5_ADVICE).d_model
-            write_json_atomic(about, {"model": self.model, "dim": dim})
+            with cache_path(about) as temporary:
+                temporary.write_text(json.dumps({"model": self.model, "dim": dim}), "utf-8")
         return int(json.loads(about.read_text(encoding="utf-8"))["dim"])
 
     @property
@@ -266,9 +267,9 @@ class TextEncoder:
     def _write(self, text: str, embedding: Tensor) -> None:
         path = self._path(text)
         try:
-            with atomic_path(path) as temporary:
+            with cache_path(path) as temporary:
                 save_file({"embedding": embedding}, temporary)
-        except (OSError, SafetensorError) as error:
+        except SafetensorError as error:
             raise UserError(f"{path}: the text cache cannot be written ({error})") from error
 
 

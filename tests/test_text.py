@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import ROOT, tiny_demo
 from tiny_text_models import CHINESE, LATIN, build_tiny_t5
 
+from saga_sr.audio.index import AudioIndex
 from saga_sr.data.caption_table import CaptionRecord, CaptionTable
 from saga_sr.data.coverage import text_coverage
 from saga_sr.support.errors import UserError
@@ -332,6 +333,31 @@ def test_fill_cache_computes_each_new_text_once_and_lets_go_of_t5(t5: str, tmp_p
     encoder.encode(TEXTS)
     assert not encoder.is_loaded
     assert encoder.fill_cache(TEXTS, show_progress=False) == 0
+
+
+def test_several_processes_fill_the_cache_in_equal_shares(t5: str, tmp_path: Path) -> None:
+    texts = [f"text {number}" for number in range(31)]
+    counts = [
+        make_encoder(t5, tmp_path).fill_cache(texts, show_progress=False, share=(rank, 3))
+        for rank in range(3)
+    ]
+    assert sum(counts) == 31
+    assert max(counts) - min(counts) <= 1
+    encoder = make_encoder(t5, tmp_path)
+    encoder.encode(texts)
+    assert not encoder.is_loaded
+    assert encoder.probe is not None
+
+
+def test_cache_that_cannot_be_written_names_the_variable(
+    t5: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SAGA_SR_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="SAGA_SR_CACHE"):
+        TextEncoder(t5, 12).encode(["text"])
+    with pytest.raises(UserError, match="SAGA_SR_CACHE"):
+        AudioIndex.scan([tmp_path], progress=False)
 
 
 @pytest.fixture

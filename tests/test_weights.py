@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import built, changed, text_and_rolloff, tiny_demo, tiny_vae
 
+from saga_sr import weights
 from saga_sr.config import parse_model_config
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.support.errors import UserError
@@ -266,3 +267,66 @@ def test_garbage_is_a_clear_error(content: bytes, suffix: str, tmp_path: Path) -
     path.write_bytes(content)
     with pytest.raises(UserError, match="model"):
         read_tensors(path)
+
+
+# --- raw training checkpoints and the hub ---------------------------------------------------------
+
+
+def test_averaged_weights_of_a_raw_training_checkpoint_are_taken_and_said(tmp_path: Path) -> None:
+    """stable-audio-tools' training wrapper keeps both; its own export takes the averages."""
+    model, averaged = built(tiny_vae(), seed=1), built(tiny_vae(), seed=2)
+    network = {n.removeprefix("dit."): v for n, v in model.state_dict().items() if n[:4] == "dit."}
+    average = {n: averaged.state_dict()[f"dit.{n}"] for n in network}
+    vae = model.pretransform.model.state_dict()
+    raw = {f"diffusion.model.model.{name}": value for name, value in network.items()}
+    raw |= {f"diffusion.pretransform.model.{name}": value for name, value in vae.items()}
+    without = tmp_path / "without.ckpt"
+    torch.save({"state_dict": raw}, without)
+    raw |= {f"diffusion_ema.ema_model.model.{name}": value for name, value in average.items()}
+    raw |= {"diffusion_ema.initted": torch.tensor(True), "diffusion_ema.step": torch.tensor(3)}
+    both = tmp_path / "both.ckpt"
+    torch.save({"state_dict": raw}, both)
+    for path, expected, words in (
+        (both, average, "its averaged weights are taken"),
+        (without, network, "without averages: weights as trained"),
+    ):
+        loaded = built(tiny_vae(), seed=3)
+        report = load_stable_audio(loaded, path)
+        assert words in str(report)
+        assert report.unexpected == []
+        for name, value in expected.items():
+            assert torch.equal(loaded.state_dict()[f"dit.{name}"], value), name
+    load_pretransform(built(tiny_vae(), seed=3), both)  # the VAE out of the same file
+
+
+def test_averaged_autoencoder_of_a_raw_training_checkpoint_is_taken(tmp_path: Path) -> None:
+    plain, average = (built(tiny_vae(), seed=k).pretransform.model.state_dict() for k in (1, 2))
+    raw = {f"autoencoder.{name}": value for name, value in plain.items()}
+    raw |= {f"autoencoder_ema.ema_model.{name}": value for name, value in average.items()}
+    raw |= {f"autoencoder_ema.online_model.{name}": value for name, value in plain.items()}
+    torch.save({"state_dict": raw}, tmp_path / "vae.ckpt")
+    model = built(tiny_vae(), seed=3)
+    assert "averaged" in str(load_pretransform(model, tmp_path / "vae.ckpt"))
+    for name, value in average.items():
+        assert torch.equal(model.pretransform.model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("held", [["model.safetensors", "model.ckpt"], ["model.ckpt"]])
+def test_hub_repository_is_asked_for_one_file_only(
+    held: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both formats of Stable Audio Open are 10 GB; the second is asked for only without the first.
+
+    The hub is a folder here: what would be downloaded is what its client is asked for.
+    """
+    asked = []
+
+    def download(name: str, allow_patterns: list[str]) -> str:
+        asked.extend(allow_patterns)
+        for pattern in set(allow_patterns) & set(held):
+            (tmp_path / pattern).touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert weights._checkpoint_file("owner/name") == tmp_path / held[0]
+    assert asked == ["model.safetensors", "model.ckpt"][: asked.index(held[0]) + 1]

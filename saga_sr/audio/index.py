@@ -30,8 +30,8 @@ from saga_sr.audio.file import AudioHeader, read_crop, read_header
 from saga_sr.audio.packed_names import PackedNames
 from saga_sr.audio.scan import READABLE, others_text, scan_audio
 from saga_sr.support.errors import UserError
-from saga_sr.support.files import atomic_path
 from saga_sr.support.files import cache_dir as default_cache
+from saga_sr.support.files import cache_path, require_cache
 from saga_sr.support.randomness import numpy_generator
 
 MAX_UNUSABLE_FRACTION = (
@@ -119,7 +119,7 @@ class FolderTable:
     def save(self, path: Path) -> None:
         """Write the table, whole or not at all."""
         columns = {name: getattr(self, name) for name in self.COLUMNS}
-        with atomic_path(path) as temporary:
+        with cache_path(path) as temporary:
             np.savez(
                 temporary,
                 format=CACHE_FORMAT,
@@ -158,6 +158,8 @@ def scan_folder(folder: Path, cache: Path, progress: bool = True) -> FolderTable
 
     Files that could not be used are tried again each time: a permission may have been mended.
     """
+    if not cache.is_file():
+        require_cache(cache.parent)
     with tqdm(desc=f"Looking through {folder}", unit=" files", disable=_bar(progress)) as bar:
         scan = scan_audio(folder, found=bar.update)
     table = FolderTable.unread([(file.name, file.size, file.mtime_ns) for file in scan.audio])

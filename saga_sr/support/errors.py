@@ -9,6 +9,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -59,33 +60,24 @@ def run_cli(main: Callable[[], int | None]) -> int:
 
 @contextmanager
 def _interrupts_end_quietly() -> Iterator[None]:
+    """Ctrl-C is answered by `_interrupt`, unless something else than Python answers it already."""
     before = signal.getsignal(signal.SIGINT)
-    installed = end_quietly_when_interrupted()
+    if (
+        before not in (signal.default_int_handler, signal.SIG_DFL)
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
-        if installed:
-            signal.signal(signal.SIGINT, before)
-
-
-def end_quietly_when_interrupted() -> bool:
-    """Answer Ctrl-C by `_interrupt` from now on, unless something else than Python does already.
-
-    Returns:
-        Whether it was Python's own answer that has been replaced.
-    """
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return False
-    try:
-        signal.signal(signal.SIGINT, _interrupt)
-    except ValueError:  # only the main thread may
-        return False
-    return True
+        signal.signal(signal.SIGINT, before)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """KeyboardInterrupt inside `run_cli`. Before it, and while a library is imported, the end at
-    once: nothing is begun there, and half a library makes errors of its own from the interrupt."""
+    """KeyboardInterrupt; but while a library is imported the end at once: half a library makes
+    errors of its own from an interrupt."""
     while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
         if frame.f_code is run_cli.__code__:
             raise KeyboardInterrupt

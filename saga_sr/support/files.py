@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from platformdirs import user_cache_path
 
-from saga_sr.support.errors import UserError
+from saga_sr.support.errors import DISK_FULL, UserError, first_line
 
 try:
     import fcntl
@@ -206,6 +206,36 @@ def try_lock(file: IO[bytes]) -> bool:
 def cache_dir(purpose: str) -> Path:
     """Folder ``purpose`` in ``$SAGA_SR_CACHE``, or in saga_sr's part of the user's cache folder."""
     return Path(os.environ.get("SAGA_SR_CACHE") or user_cache_path("saga_sr")) / purpose
+
+
+def require_cache(folder: Path) -> None:
+    """Make sure that a part of the cache can be written, before work is done for it.
+
+    Raises:
+        UserError: it cannot; says how to name another place.
+    """
+    with cache_path(folder / ".writable") as temporary:
+        temporary.touch()
+    (folder / ".writable").unlink(missing_ok=True)
+
+
+@contextmanager
+def cache_path(path: Path | str) -> Iterator[Path]:
+    """`atomic_path` in the cache.
+
+    Raises:
+        UserError: the cache cannot be written; says how to name another place.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            yield temporary
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
+        raise UserError(
+            f"{Path(path).parent}: the cache cannot be written ({first_line(error)}). Set "
+            "SAGA_SR_CACHE to a folder that can"
+        ) from error
 
 
 def sha256_of(path: Path | str) -> str:

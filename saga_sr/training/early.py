@@ -5,6 +5,7 @@ to know the machine's GPUs follows directly after it (`saga_sr.support.device.ch
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,8 @@ from saga_sr.config import (
 from saga_sr.support.errors import UserError
 from saga_sr.training import folder as run_folder
 
+# One of these is there wherever torch can use a GPU: NVIDIA's driver (Tegra, WSL), AMD's.
+GPU_DEVICES = ("nvidiactl", "nvmap", "nvhost-ctrl-gpu", "dxg", "kfd")
 LOGGER_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 NO_PRETRANSFORM_WEIGHTS = (
     "the config's autoencoder has no weights: training on a random one learns nothing. "
@@ -64,7 +67,7 @@ def refuse_early(options: argparse.Namespace) -> ModelConfig:
     """
     config = resolve_config(options)
     options.output_dir = run_folder.output_folder(options, config)
-    checks = (_weights, _earlier_stage, _checkpoint, _text, _packages)
+    checks = (_weights, _earlier_stage, _checkpoint, _text, _packages, _machine)
     if problems := [problem for check in checks for problem in check(options, config)]:
         raise UserError.listing("this cannot be trained", problems)
     run_folder.refuse_to_replace(options, options.output_dir)
@@ -131,6 +134,12 @@ def _packages(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]
     package = LOGGER_PACKAGES.get(options.logger)
     if package and find_spec(package) is None:
         yield f"--logger {options.logger}: not installed; pip install {package}"
+
+
+def _machine(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:
+    if options.accelerator == "gpu" and sys.platform == "linux":
+        if not any(Path("/dev", name).exists() for name in GPU_DEVICES):
+            yield "--accelerator gpu: this machine has no GPU; allowed: auto, cpu"
 
 
 def _may_be_hub_id(name: str, may_be_bare: bool = False) -> bool:

@@ -21,6 +21,7 @@ BLOCK_FRAMES = 1 << 16
 # Decoded and dropped before what a seek in an MP3 or an OGG leads to: an MP3 frame needs up to ten
 # earlier ones (libmpg123 takes four), and libsndfile joins a Vorbis block to what it read last.
 PREROLL_FRAMES = 16 * 1152
+_MAX_PADDING_FRAMES = 4096  # ADPCM blocks hold some 500 to 2000 frames
 # libsndfile's errors are RuntimeErrors; a damaged MP3 can make it ask numpy for -3 samples.
 READ_ERRORS = (OSError, RuntimeError, ValueError)
 
@@ -56,7 +57,9 @@ class AudioFile:
 
     @property
     def known(self) -> Known:
-        return Known(self.frames, self.sample_rate, self.channels, self.exact_seeks)
+        return Known(
+            self.frames, self.sample_rate, self.channels, self.exact_seeks, is_plain=not self.note
+        )
 
     def read(self, first: int, count: int) -> np.ndarray:
         """Exactly ``count`` frames from ``first``, float32 [count, C].
@@ -155,6 +158,8 @@ def _by_libsndfile(path: Path | str | bytes, layout: Layout) -> AudioFile:
         if len(kinds) > 1:
             found = ", ".join(f"{rate} Hz with {count} channels" for rate, count in sorted(kinds))
             raise OSError(f"it is joined from unlike recordings ({found}); do them apart")
+        if layout.padded_from is not None:
+            parts[0].leave_out_padding(layout.padded_from)
         return AudioFile(parts, layout.note)
     except BaseException:
         for part in parts:
@@ -227,6 +232,11 @@ class _SoundFilePart:
                 self._spliced.close()
             raise
         self._position = 0
+
+    def leave_out_padding(self, told_frames: int) -> None:
+        """End where the header says, if that is in the last block or the one before."""
+        if 0 <= self.frames - told_frames <= _MAX_PADDING_FRAMES and told_frames > 0:
+            self.frames = told_frames
 
     def again(self) -> "_SoundFilePart":
         """The same, opened once more."""

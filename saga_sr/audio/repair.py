@@ -38,12 +38,14 @@ class Layout:
         note: what was mended, or "".
         for_ffmpeg: libsndfile must not try: it would take the file for what it is not.
         flac_start: where a FLAC begins whose length only decoding tells (`flac_pieces`).
+        padded_from: the length that a WAV of whole blocks tells; what follows is padding.
     """
 
     parts: tuple[tuple[Piece, ...], ...] = ()
     note: str = ""
     for_ffmpeg: bool = False
     flac_start: int | None = None
+    padded_from: int | None = None
 
 
 AS_IT_IS = Layout()
@@ -136,18 +138,25 @@ class SplicedFile(io.RawIOBase):
 # ---------------------------------------------------------------------------- WAV
 _UNKNOWN_SIZE = 0xFFFFFFFF  # or one of 4 GiB and more: libsndfile reads to the end of the file
 _STREAMED_SIZES = range(0x7FFF0000, 1 << 32)  # what is written where the length is not known yet
+_MP3_IN_WAV = 0x55
+_BLOCK_ENCODINGS = (0x02, 0x11, 0x31)  # ADPCM of Microsoft and IMA, GSM 6.10
 _LEAST_LOST_BYTES = 1024  # fewer behind the audio are somebody's odd tag, not audio
 
 
 def _wav_layout(file: io.BufferedReader, size: int) -> Layout:
-    position, bytes_per_s = 12, 0
+    position, encoding, bytes_per_s, told_frames = 12, 0, 0, None
     while position + 8 <= size:
         file.seek(position)
         name, length = struct.unpack("<4sI", file.read(8))
         if name == b"fmt ":
-            bytes_per_s = struct.unpack("<I", file.read(12)[8:].ljust(4, b"\0"))[0]
+            encoding, _, _, bytes_per_s = struct.unpack("<HHII", file.read(12).ljust(12, b"\0"))
+        if name == b"fact" and encoding in _BLOCK_ENCODINGS:
+            told_frames = int.from_bytes(file.read(4), "little")
         if name == b"data":
-            return _data_layout(file, size, position, length, max(bytes_per_s, 1))
+            if encoding == _MP3_IN_WAV:
+                return Layout(for_ffmpeg=True)  # libsndfile guesses its length
+            layout = _data_layout(file, size, position, length, max(bytes_per_s, 1))
+            return layout if layout != AS_IT_IS else Layout(padded_from=told_frames)
         position += 8 + length + length % 2
     return AS_IT_IS
 

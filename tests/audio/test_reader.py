@@ -304,6 +304,26 @@ def test_an_encoding_that_cannot_seek_is_read_on(
             np.testing.assert_array_equal(file.read(start, 100), whole[start : start + 100])
 
 
+@pytest.mark.parametrize("subtype", ["GSM610", "IMA_ADPCM", "MS_ADPCM"])
+def test_padding_of_the_last_block_of_a_wav_is_left_out(subtype: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", melody(1.0, 8000), 8000, subtype=subtype)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"fact") + 8
+    data[at : at + 4] = (7990).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert soundfile.info(path).frames >= 8000
+    assert len(read_whole(path)) == read_header(path).frames == 7990
+    crop = read_crop(path, 7000, 2000, 8000, read_header(path))
+    np.testing.assert_array_equal(crop[0, :990], read_whole(path)[7000:, 0])
+    assert not crop[0, 990:].any()
+
+
+def test_an_mp3_in_a_wav_has_the_length_that_decoding_gives(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.wav", melody(1.0), "libmp3lame")
+    audio = read_whole(path)
+    assert RATE <= len(audio) < RATE + 3 * 1152
+
+
 @pytest.mark.parametrize(
     ("suffix", "container"),
     [("au", "AU"), ("snd", "AU"), ("caf", "CAF"), ("w64", "W64"), ("rf64", "RF64"), ("voc", "VOC")],

@@ -25,6 +25,7 @@ OPTIONS = options_of(__name__, __doc__)
 import argparse
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import Any
 
 import torch
@@ -47,7 +48,8 @@ class SAGASRTrainer(TrainingModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         z_h, cond = self.encode_batch(batch)
         t, noise, drop_lr, drop_text = self.draw(batch, like=z_h)
-        frame, hr_end_hz = cond.frame, self._from_metadata(batch[1], "hr_end_hz")
+        frame = cond.frame
+        hr_end_hz = self._from_metadata(batch[1], "hr_end_hz", default=inf)  # inf: asked by none
         y = frame.enter(z_h)  # the paper's y is z_h
         velocity = self.model.velocity(interpolate(y, noise, t), t, cond, drop_lr, drop_text)
         weight = self.model.family.weight(frame, z_h, hr_end_hz)
@@ -117,7 +119,7 @@ class SAGASRTrainer(TrainingModule):
         values |= measure(restored)
         values |= validation.suffixed(measure(common), "common")
         values |= validation.suffixed(measure(lr), "input")
-        self._means[name].add(clips, values)
+        self._means[name].add(clips, values, [item.get("category", "") for item in metadata])
         self._write_samples(name, clips, {"LR": lr, "prediction": restored, "HR": hr}, metadata)
 
     def _restore(self, cond: Conditioning, clips: list[int]) -> Tensor:

@@ -22,10 +22,13 @@ likely as the next, however big it is. Rules that would otherwise be accidents:
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import wraps
 from math import ceil
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from zlib import crc32
 
 import numpy as np
 import soxr
@@ -43,6 +46,8 @@ from saga_sr.support.randomness import numpy_generator
 from saga_sr.text import read_transcript, text_for_clip
 
 Item = tuple[Tensor, dict[str, Any]]
+Audio = TypeVar("Audio", Tensor, np.ndarray)
+MAX_CATEGORIES = 12
 SPEED_MARGIN = 512  # samples read on both sides for the resampling filter of a speed change
 
 
@@ -177,6 +182,23 @@ class ClipReader:
         )
         return table.lookup(self.index.relative_path(crop.position), start_s, end_s)
 
+    def categories(self, positions: Sequence[int]) -> list[str]:
+        """The category of files (music, speech, effects): the name of their folder where several
+        are indexed, of their first subfolder otherwise; "" where that gives none, only one, or more
+        than `MAX_CATEGORIES` (subfolders of speakers or albums are no categories)."""
+        index = self.index
+        if len(index.folders) > 1:
+            folders = [Path(folder).resolve() for folder in index.folders]
+            labels = [folder.name for folder in folders]
+            if len(set(labels)) < len(labels):
+                labels = [f"{folder.parent.name}-{folder.name}" for folder in folders]
+            names = [labels[index.folder_of[position]] for position in positions]
+        else:
+            parents = [Path(index.relative_path(position)).parent for position in positions]
+            names = [parent.parts[0] if parent.parts else "" for parent in parents]
+        useful = 1 < len(set(names)) <= MAX_CATEGORIES
+        return names if useful else [""] * len(names)
+
     def metadata(self, crop: Crop, lowpass: Lowpass) -> dict[str, Any]:
         """The keys of the user's plan that every item has, with ``lowpass`` for `degrade`."""
         return {
@@ -244,10 +266,12 @@ class SAGASRDataset(Dataset[Item]):
         overfit_clips: repeat so many fixed items, low-pass included, for ever; 0 is off. Whether a
             model can memorise them is the first question of F0.
         defer_lowpass: leave the drawn low-pass in the metadata (``lowpass``), for `degrade`.
+        measure_end: measure ``hr_end_hz``, which is half of an item's work: for targets that end
+            there (`saga_sr.families.targets_end_with_spectrum`), and for metrics.
 
     Metadata: ``lr_audio`` [C, T], ``audio_path``, ``lr_cutoff_hz``, ``lr_passband_hz``,
     ``transcript``, ``caption``, ``prompt``, ``seconds_start`` (0), ``seconds_total``, ``draw``,
-    ``hr_end_hz`` (where the HR clip's own spectrum ends,
+    with ``measure_end`` ``hr_end_hz`` (where the HR clip's own spectrum ends,
     `saga_sr.audio.band_end.spectrum_end_hz`), and with ``compute_rolloff`` ``rolloff_low`` and
     ``rolloff_high``. With ``defer_lowpass``, ``lowpass`` is there instead of ``lr_audio``
     and ``rolloff_low``.
@@ -262,6 +286,7 @@ class SAGASRDataset(Dataset[Item]):
         augment: AugmentOptions | None = None,
         overfit_clips: int = 0,
         defer_lowpass: bool = False,
+        measure_end: bool = True,
     ) -> None:
         self.reader = reader
         self.seed = seed
@@ -270,6 +295,7 @@ class SAGASRDataset(Dataset[Item]):
         self.augment = augment or AugmentOptions()
         self.overfit_clips = overfit_clips
         self.defer_lowpass = defer_lowpass
+        self.measure_end = measure_end
 
     @one_thread
     def __getitem__(self, draw: int) -> Item:
@@ -280,10 +306,13 @@ class SAGASRDataset(Dataset[Item]):
         rolloff_high_hz = _rolloff_hz(hr, self.reader.sample_rate)
         lowpass = draw_lowpass(rng, rolloff_high_hz, self.lowpass)
         metadata = self.reader.metadata(crop, lowpass) | {"draw": draw}
-        metadata["hr_end_hz"] = spectrum_end_hz(hr, self.reader.sample_rate)
+        if self.measure_end:
+            metadata["hr_end_hz"] = spectrum_end_hz(hr, self.reader.sample_rate)
         if self.compute_rolloff:
             metadata["rolloff_high"] = rolloff_high_hz
-        return hr, metadata if self.defer_lowpass else self._apply_lowpass_filter(hr, metadata)
+        if self.defer_lowpass:
+            return hr, metadata
+        return hr, degrade(hr[None], [metadata], self.reader.sample_rate)[0]
 
     def _draw_clip(self, rng: np.random.Generator) -> tuple[Crop, Tensor]:
         """A crop and its audio [C, sample_size], played at a drawn speed."""
@@ -315,9 +344,58 @@ class SAGASRDataset(Dataset[Item]):
             hr = hr.flip(0)
         return hr
 
-    def _apply_lowpass_filter(self, hr: Tensor, metadata: dict[str, Any]) -> dict[str, Any]:
-        """Degrade [C, T] by the low-pass that was drawn for it."""
-        return degrade(hr[None], [metadata], self.reader.sample_rate)[0]
+    def _apply_lowpass_filter(
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Audio, float]:
+        """Draw a low-pass for audio as training does, and apply it (the user's plan, section 0).
+
+        Args:
+            audio: [C, T] or [T], float, an array or a tensor.
+            sample_rate: in Hz; None is the dataset's.
+            rng: None makes the low-pass a function of the seed and the audio.
+
+        Returns:
+            The low-passed audio, like ``audio``, and the cutoff in Hz.
+        """
+        rate = sample_rate or self.reader.sample_rate
+        hr = torch.as_tensor(audio)
+        if rng is None:
+            digest = crc32(hr.detach().cpu().contiguous().numpy().tobytes())
+            rng = numpy_generator("lowpass", self.seed, digest)
+        rolloff_hz = _rolloff_hz(hr.reshape(-1, hr.shape[-1]).float(), rate)
+        lowpass = draw_lowpass(rng, rolloff_hz, self.lowpass)
+        lr = apply_lowpass(hr, rate, lowpass)
+        return lr if isinstance(audio, Tensor) else lr.numpy(), lowpass.cutoff_hz
+
+
+class RepeatedClips(Dataset[Item]):
+    """The clips that ``overfit_clips`` repeats, each once, as validation wants them: it shows
+    whether a model remembers what it was trained on.
+
+    Args:
+        draws: with ``overfit_clips``.
+    """
+
+    def __init__(self, draws: SAGASRDataset) -> None:
+        if not draws.overfit_clips:
+            raise ValueError("these draws repeat no clips")
+        self.draws = copy(draws)
+        self.draws.measure_end = True  # metrics end there
+
+    @property
+    def reader(self) -> ClipReader:
+        return self.draws.reader
+
+    def __len__(self) -> int:
+        return self.draws.overfit_clips
+
+    def __getitem__(self, clip: int) -> Item:
+        if not 0 <= clip < len(self):
+            raise IndexError(clip)
+        return self.draws[clip]
 
 
 class FixedClips(Dataset[Item]):
@@ -325,7 +403,8 @@ class FixedClips(Dataset[Item]):
 
     The clips take turns between the folders and are spread evenly over the paths of each, so that
     subfolders (music, speech, effects) are all heard. The start of each is drawn from the seed.
-    Items are those of `SAGASRDataset`; their ``draw`` is the position in the list.
+    Items are those of `SAGASRDataset`; their ``draw`` is the position in the list. Their
+    ``category`` is that of `ClipReader.categories`.
 
     Args:
         reader: where clips come from.
@@ -350,6 +429,7 @@ class FixedClips(Dataset[Item]):
         self.lowpass = field_lowpass(cutoff_hz)
         self.seed = seed
         self.compute_rolloff = compute_rolloff
+        self._categories = reader.categories([self._position(n) for n in range(num_clips)])
 
     def __len__(self) -> int:
         return self.num_clips
@@ -362,6 +442,7 @@ class FixedClips(Dataset[Item]):
         crop = self.reader.draw_start(rng, self._position(clip), self.reader.sample_size)
         hr = self.reader.read(crop, rng)
         metadata = self.reader.metadata(crop, self.lowpass) | {"draw": clip}
+        metadata["category"] = self._categories[clip]
         metadata["hr_end_hz"] = spectrum_end_hz(hr, self.reader.sample_rate)
         if self.compute_rolloff:
             metadata["rolloff_high"] = _rolloff_hz(hr, self.reader.sample_rate)

@@ -27,3 +27,9 @@ def create_family(config: ModelConfig, pretransform: Pretransform) -> Family:
         return PatchFamily(config, pretransform, diffusion.patch)
     assert diffusion.prior_width is not None  # an MDCT has one of the two
     return MDCTFamily(config, pretransform, diffusion.prior_width)
+
+
+def targets_end_with_spectrum(config: ModelConfig) -> bool:
+    """Whether `Pretransform.content` depends on where a clip's own spectrum ends, so that training
+    must measure it; an autoencoder's channels are no frequencies."""
+    return not isinstance(config.model.pretransform, AutoencoderPretransformSection)

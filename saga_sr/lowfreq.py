@@ -4,6 +4,7 @@
 
     soft   LP is a smooth linear-phase filter             (default)
     hard   LP keeps the STFT bins below the cutoff        (the paper, after AudioSR)
+    off    LP is zero: the pure model, its own low band included
 
 The soft LP has a finite kernel, a Kaiser-windowed sinc. Its weights LP and 1 - LP are
 complementary: equal signals pass unchanged whatever the cutoff, nothing rings for longer than the
@@ -22,7 +23,7 @@ from torch.nn import functional
 
 from saga_sr.audio.filters import block_length, kernel_response, overlap_save, pad_reflected
 
-Mode = Literal["soft", "hard"]
+Mode = Literal["soft", "hard", "off"]
 RIPPLE_DB = 90.0
 _KAISER_BETA = 0.1102 * (RIPPLE_DB - 8.7)
 _TRANSITION_OF_CUTOFF = 0.1  # one auditory filter (ERB) is 0.108 f + 25 Hz
@@ -46,13 +47,15 @@ def low_frequency_replace(
             the LR audio's passband where it is known). Hard: the first replaced bin's frequency. 0
             keeps ``generated``; the Nyquist frequency or more keeps ``lr_audio``.
         sample_rate: Hz.
-        mode: ``soft`` or ``hard``.
+        mode: ``soft``, ``hard`` or ``off``.
 
     Returns:
         [B, C, T]; its level is never changed.
     """
     if generated.shape != lr_audio.shape:
         raise ValueError(f"shapes differ: {tuple(generated.shape)} and {tuple(lr_audio.shape)}")
+    if mode == "off":
+        return generated.clone()
     cutoffs = torch.as_tensor(cutoff_hz, dtype=torch.float64, device="cpu")
     cutoffs = cutoffs.expand(generated.shape[0])
     missing = lr_audio - generated
@@ -61,7 +64,7 @@ def low_frequency_replace(
         return generated + _filtered(missing, kernels)
     if mode == "hard":
         return generated + _keep_bins(missing, cutoffs.to(generated), sample_rate)
-    raise ValueError(f"mode is {mode!r}; allowed: soft, hard")
+    raise ValueError(f"mode is {mode!r}; allowed: soft, hard, off")
 
 
 def crossover_transition_hz(cutoff_hz: Tensor) -> Tensor:

@@ -21,11 +21,18 @@ from saga_sr.dataset import (
     DrawSampler,
     FixedClips,
     Item,
+    RepeatedClips,
     SAGASRDataset,
     collate,
     degrade,
 )
-from saga_sr.lowpass import FAMILIES, LowpassOptions, apply_lowpass, field_lowpass
+from saga_sr.lowpass import (
+    FAMILIES,
+    LowpassOptions,
+    apply_lowpass,
+    draw_lowpass,
+    field_lowpass,
+)
 from saga_sr.rolloff import N_FFT, spectral_rolloff
 from saga_sr.support.errors import UserError
 from saga_sr.support.randomness import numpy_generator
@@ -407,7 +414,8 @@ def test_fixed_clips_are_the_same_every_time_and_spread_over_folders_and_files(
     paths = [Path(clips[k][1]["audio_path"]) for k in range(6)]
     assert [path.is_relative_to(reader.index.folders[0]) for path in paths] == [True, False] * 3
     assert len(set(paths)) == 6
-    assert set(clips[0][1]) == set(SAGASRDataset(reader, 0, compute_rolloff=True)[0][1])
+    draw = SAGASRDataset(reader, 0, compute_rolloff=True)[0][1]
+    assert set(clips[0][1]) == set(draw) | {"category"}
 
 
 def test_fixed_clips_have_the_fields_filter_at_the_given_cutoff(reader: ClipReader) -> None:
@@ -510,3 +518,79 @@ def test_metadata_says_where_the_spectrum_of_the_clip_itself_ends(tmp_path: Path
         hr, metadata = dataset[0]
         assert metadata["hr_end_hz"] == spectrum_end_hz(hr, RATE)
         assert 8500 < metadata["hr_end_hz"] < 10500
+
+
+def test_end_of_the_spectrum_is_measured_only_where_it_is_asked_for(reader: ClipReader) -> None:
+    measured = SAGASRDataset(reader, seed=1)[3]
+    plain = SAGASRDataset(reader, seed=1, measure_end=False)[3]
+    assert set(measured[1]) - set(plain[1]) == {"hr_end_hz"}
+    del measured[1]["hr_end_hz"]
+    assert _same(measured, plain)
+
+
+@pytest.mark.parametrize("shape", [(2, SIZE), (SIZE,)])
+def test_apply_lowpass_filter_has_the_signature_of_the_users_plan(
+    reader: ClipReader, shape: tuple[int, ...]
+) -> None:
+    dataset = SAGASRDataset(reader, seed=1)
+    audio = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    lr_audio, cutoff = dataset._apply_lowpass_filter(audio)
+    assert isinstance(lr_audio, np.ndarray)
+    assert lr_audio.shape == shape
+    assert lr_audio.dtype == np.float32
+    assert 2000 <= cutoff <= 16000
+    power = np.abs(np.fft.rfft(lr_audio)) ** 2
+    hz = np.fft.rfftfreq(SIZE, 1 / RATE)
+    assert power[..., hz > 1.5 * cutoff].mean() < 0.05 * power[..., hz < 0.5 * cutoff].mean()
+    again, same_hz = dataset._apply_lowpass_filter(torch.from_numpy(audio), RATE)
+    assert same_hz == cutoff
+    assert np.array_equal(again.numpy(), lr_audio)
+    cutoffs = {dataset._apply_lowpass_filter(audio * gain)[1] for gain in (1, 0.5, 0.25)}
+    assert len(cutoffs) == 3  # every clip has its own
+
+
+def test_apply_lowpass_filter_draws_what_training_draws(reader: ClipReader) -> None:
+    dataset = SAGASRDataset(reader, seed=1)
+    rng, twin = np.random.default_rng(5), np.random.default_rng(5)
+    audio = torch.from_numpy(_noise(SIZE).T.copy()).float()
+    lr_audio, cutoff = dataset._apply_lowpass_filter(audio, rng=rng)
+    rolloff_hz = float(spectral_rolloff(audio[None], RATE))
+    lowpass = draw_lowpass(twin, rolloff_hz, dataset.lowpass)
+    assert cutoff == lowpass.cutoff_hz
+    assert torch.equal(lr_audio, apply_lowpass(audio, RATE, lowpass))
+
+
+def test_repeated_clips_are_exactly_the_items_that_training_repeats(reader: ClipReader) -> None:
+    draws = SAGASRDataset(reader, seed=1, overfit_clips=3, measure_end=False)
+    clips = RepeatedClips(draws)
+    assert len(clips) == 3
+    for clip in range(3):
+        hr, metadata = clips[clip]
+        assert metadata.pop("hr_end_hz") == spectrum_end_hz(hr, RATE)
+        again = draws[clip + 3 * 7]
+        assert again[1].pop("draw") == clip + 21
+        assert metadata.pop("draw") == clip
+        assert _same((hr, metadata), again)
+    with pytest.raises(IndexError):
+        clips[3]
+    with pytest.raises(ValueError, match="repeat no clips"):
+        RepeatedClips(SAGASRDataset(reader, seed=1))
+
+
+def test_categories_are_folders_or_first_subfolders(tmp_path: Path) -> None:
+    for name in ("music/a/1.wav", "music/b/2.wav", "speech/3.wav", "speech/x/4.wav"):
+        _write(tmp_path / "in" / name, _noise(5000))
+
+    def found(*folders: Path, count: int = 4) -> set[tuple[str, str]]:
+        clips = FixedClips(ClipReader(_index(*folders), SIZE), count, 4000.0)
+        items = [clips[k][1] for k in range(count)]
+        return {(Path(item["audio_path"]).stem, item["category"]) for item in items}
+
+    music, speech = tmp_path / "in" / "music", tmp_path / "in" / "speech"
+    expected = {("1", "music"), ("2", "music"), ("3", "speech"), ("4", "speech")}
+    assert found(tmp_path / "in") == expected
+    assert found(music, speech) == expected
+    assert found(music) == {("1", "a"), ("2", "b")}
+    assert found(music / "a") == {("1", "")}
+    twins = {category for _, category in found(music / "a", tmp_path / "in" / "speech" / "x")}
+    assert twins == {"a", "x"}

@@ -166,3 +166,11 @@ def test_misfit_shapes_and_unknown_modes_are_refused():
         low_frequency_replace(audio, audio[..., 1:], CUTOFF_HZ, RATE)
     with pytest.raises(ValueError, match="soft, hard"):
         low_frequency_replace(audio, audio, CUTOFF_HZ, RATE, "medium")
+
+
+def test_off_is_the_generated_audio_itself() -> None:
+    generated, lr_audio = torch.randn(2, 1, 2, 4096, generator=torch_generator("off"))
+    found = low_frequency_replace(generated, lr_audio, 4000.0, RATE, "off")
+    assert torch.equal(found, generated)
+    with pytest.raises(ValueError, match="allowed: soft, hard, off"):
+        low_frequency_replace(generated, lr_audio, 4000.0, RATE, "none")  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ PANELS = (
     "val/high_band_error_db",
     "val/si_sdr",
 )
-HIGHER_IS_BETTER = {"val/si_sdr", "val/si_sdr_common"}
+HIGHER_IS_BETTER = ("/si_sdr", "/si_sdr_common")
+BY_CATEGORY = ("lsd", "lsd_hf", "high_band_error_db", "si_sdr")
 COMMON = "_common"
 INPUT = "_input"
 SMOOTHED_SHARE = 0.02  # of a curve's points go into one point of the training loss
@@ -64,7 +66,7 @@ class Run:
         if metric not in self.curves:
             return float("nan"), 0
         steps, values = self.curves[metric]
-        best = int(values.argmax() if metric in HIGHER_IS_BETTER else values.argmin())
+        best = int(values.argmax() if metric.endswith(HIGHER_IS_BETTER) else values.argmin())
         return float(values[best]), int(steps[best])
 
     def final_train_loss(self) -> float:
@@ -175,15 +177,31 @@ def _result(run: Run, metric: str) -> str:
 
 def inputs_table(runs: Sequence[Run]) -> str:
     """What the unprocessed input scores by the same metrics: equal where the clips are equal."""
-    metrics = [name for name in PANELS if any(name + INPUT in run.curves for run in runs)]
+    names = [name for panel in PANELS for name in (panel, *_by_category(runs, panel))]
+    metrics = [name for name in names if any(name + INPUT in run.curves for run in runs)]
     rows = [[name, *(number(run.last(name + INPUT)) for run in runs)] for name in metrics]
     return markdown_table(["unprocessed input", *(run.name for run in runs)], rows) if rows else ""
 
 
 def _shown_metrics(runs: Sequence[Run]) -> list[str]:
-    """The panels' metrics and their common variants, as far as a run has them."""
-    names = [name for panel in PANELS for name in (panel, panel + COMMON)]
+    """The panels' metrics, their common variants, and those of each category below its mean, as far
+    as a run has them."""
+    names = [
+        name
+        for panel in PANELS
+        for one in (panel, *_by_category(runs, panel))
+        for name in (one, one + COMMON)
+    ]
     return [name for name in names if any(name in run.curves for run in runs)]
+
+
+def _by_category(runs: Sequence[Run], panel: str) -> list[str]:
+    """``val/speech/lsd`` and its like for ``val/lsd``."""
+    group, _, metric = panel.rpartition("/")
+    if group != "val" or metric not in BY_CATEGORY:
+        return []
+    every = {name for run in runs for name in run.curves}
+    return sorted(name for name in every if fnmatch(name, f"{group}/*/{metric}"))
 
 
 def draw_curves(runs: Sequence[Run]) -> Figure:

@@ -53,13 +53,16 @@ def build_parser() -> argparse.ArgumentParser:
     model = parser.add_argument_group("how a model runs (default: its own sampling block)")
     add = model.add_argument
     add("--num_steps", type=positive_int)
+    add("--emulate_linear_steps", type=positive_int, metavar="N",
+        help="of the t-schedule: small steps first, as in N linear ones")  # fmt: skip
     add("--solver", choices=SOLVERS)
     add("--guidance_acoustic", type=float, metavar="S_A")
     add("--guidance_text", type=float, metavar="S_T")
     add("--target_rolloff", type=_target, default="default", metavar="oracle|default|X",
         help="f_h: the truth's own, the model's default, or a number in [0, 1)")  # fmt: skip
     add("--no_text", action="store_true", help="give no clip its caption and transcript")
-    add("--crossover", choices=("soft", "hard"), default="soft")
+    add("--crossover", choices=("soft", "hard", "off"), default="soft",
+        help="how the input's band is put back; off: models as they are")  # fmt: skip
     add("--sweep", nargs="+", action="append", default=[], metavar=("OPTION", "VALUE"),
         help="also measure each model over values of " + ", ".join(SWEEPS))  # fmt: skip
     add("--device", choices=DEVICES, default="auto")

@@ -50,6 +50,7 @@ from saga_sr.evaluate.scores import (
     visqol_metric,
 )
 from saga_sr.listen.page import ANCHOR, ListeningPage, PageClip, PageMetric, Role, Version
+from saga_sr.lowfreq import Mode
 from saga_sr.lowpass import field_lowpass
 from saga_sr.metrics import BAND_FLOOR_DBFS, LSD_DEFINITIONS
 from saga_sr.model import SAGASRModel
@@ -85,6 +86,7 @@ def load_models(flags: argparse.Namespace) -> list[Model]:
         guidance_acoustic=flags.guidance_acoustic,
         guidance_text=flags.guidance_text,
         num_steps=flags.num_steps,
+        emulate_linear_steps=flags.emulate_linear_steps,
         solver=flags.solver,
         seed=flags.seed,
         crossover=flags.crossover,
@@ -151,11 +153,13 @@ def build_rows(flags: argparse.Namespace, models: Sequence[Model], rate: int) ->
         if not Path(folder).is_dir():
             raise UserError(f"--predictions {folder}: no such folder")
         predictions.append(Predictions(Path(folder), name, flat=len(flags.cutoffs) == 1))
+    # The baselines fill a band above the input's; without the input they are nothing.
+    baseline: Mode = "soft" if flags.crossover == "off" else flags.crossover
     rows: list[Competitor] = [
         Unprocessed(),
         *ceilings(models, flags),
-        BandReplication(flags.crossover),
-        ShapedNoise(flags.crossover, flags.seed, envelope),
+        BandReplication(baseline),
+        ShapedNoise(baseline, flags.seed, envelope),
         *predictions,
         *models,
         *(swept(m, o, v) for m in models for o, values in flags.sweep.items() for v in values),
@@ -360,7 +364,7 @@ class Evaluation:
         parts = [
             f"{len(clips)} clips of up to {flags.clip_seconds:g} s at {self.clips.sample_rate} Hz, "
             f"{channels}, seed {flags.seed}; low-passed by Chebyshev 1 of order 8 with zero phase; "
-            f"{flags.crossover} crossover. Target roll-off: {flags.target_rolloff}. "
+            f"crossover {flags.crossover}. Target roll-off: {flags.target_rolloff}. "
             "What defines this run stands in run.json, every number in clips.csv."
         ]
         silent = [clip.name for clip in clips if clip.end_hz == 0]

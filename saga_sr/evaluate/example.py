@@ -41,5 +41,5 @@ class Example:
         )[0]
 
     def crossover_hz(self, mode: Mode) -> float:
-        """Soft: where the input's own passband ends. Hard: the filter's nominal cutoff."""
-        return self.passband_hz if mode == "soft" else self.lowpass.cutoff_hz
+        """Hard: the filter's nominal cutoff. Otherwise where the input's own passband ends."""
+        return self.lowpass.cutoff_hz if mode == "hard" else self.passband_hz

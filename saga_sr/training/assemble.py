@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Subset
 
 from saga_sr import weights
 from saga_sr.config import ModelConfig, parse_model_config
-from saga_sr.dataset import DrawSampler, FixedClips, collate
+from saga_sr.dataset import DrawSampler, FixedClips, RepeatedClips, collate
 from saga_sr.flow import Parameterisation
 from saga_sr.support.errors import UserError
 from saga_sr.support.processes import process_rank, start_worker
@@ -120,7 +120,9 @@ def train_loader(
     )
 
 
-def val_loader(clips: FixedClips, options: argparse.Namespace, trainer: L.Trainer) -> DataLoader:
+def val_loader(
+    clips: FixedClips | RepeatedClips, options: argparse.Namespace, trainer: L.Trainer
+) -> DataLoader:
     """Every process validates equally many clips, so that they stay in step; the few that come
     twice are counted once by `MeanOverClips`."""
     rank, processes = trainer.global_rank, trainer.world_size

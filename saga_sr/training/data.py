@@ -18,7 +18,14 @@ from saga_sr.data.caption_table import CAPTION_FILE, CaptionTable
 from saga_sr.data.coverage import text_coverage
 from saga_sr.data.latent_dataset import LatentDataset
 from saga_sr.data.latents import is_latent_folder
-from saga_sr.dataset import AugmentOptions, ClipReader, FixedClips, SAGASRDataset
+from saga_sr.dataset import (
+    AugmentOptions,
+    ClipReader,
+    FixedClips,
+    RepeatedClips,
+    SAGASRDataset,
+)
+from saga_sr.families import targets_end_with_spectrum
 from saga_sr.lowpass import LowpassOptions
 from saga_sr.model import SAGASRModel
 from saga_sr.rolloff import hz_to_unit
@@ -42,7 +49,7 @@ class TrainingData:
     """The draws of a run, and the fixed clips that are validated, by the name of their metrics."""
 
     draws: SAGASRDataset | LatentDataset
-    fixed: dict[str, FixedClips] = field(default_factory=dict)
+    fixed: dict[str, FixedClips | RepeatedClips] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
         """Equal where equal draws give equal items."""
@@ -93,7 +100,15 @@ def open_training_data(options: Namespace, config: ModelConfig) -> TrainingData:
         data.fixed["val"] = FixedClips(
             reader, options.val_num_clips, cutoff_hz, compute_rolloff=rolloff
         )
-    if options.val_num_train_clips and isinstance(data.draws, SAGASRDataset):
+    if options.overfit_clips:
+        if isinstance(data.draws, SAGASRDataset):
+            data.fixed["overfit_clips"] = RepeatedClips(data.draws)
+        else:
+            say(
+                "--overfit_clips with prepared latents: only train/loss shows what is memorised; "
+                "metrics and samples of those clips need the audio as --train_dir"
+            )
+    elif options.val_num_train_clips and isinstance(data.draws, SAGASRDataset):
         data.fixed["train_clips"] = FixedClips(
             data.draws.reader, options.val_num_train_clips, cutoff_hz, compute_rolloff=rolloff
         )
@@ -111,6 +126,7 @@ def _open_draws(options: Namespace, config: ModelConfig) -> SAGASRDataset | Late
             augment=SMALL_CORPUS_AUGMENTATION if options.augment else None,
             overfit_clips=options.overfit_clips,
             defer_lowpass=options.lowpass_on_device,
+            measure_end=targets_end_with_spectrum(config),
         )
     if not all(prepared):
         audio = options.train_dir[prepared.index(False)]

@@ -18,6 +18,8 @@ from torch import Tensor
 from saga_sr.config import ModelConfig
 from saga_sr.dataset import degrade
 from saga_sr.model import SAGASRModel
+from saga_sr.rolloff import RolloffFourierConditioner
+from saga_sr.support import environment
 from saga_sr.support.errors import UserError
 from saga_sr.text import TextEncoder
 from saga_sr.training import faults, resume, samples, validation
@@ -47,6 +49,7 @@ class TrainingModule(L.LightningModule):
         text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(environment.plain_options(options), logger=False)
         self.config, self.options, self.text_encoder = config, options, text_encoder
         self.model = SAGASRModel(config)
         self.model.activation_checkpointing = options.activation_checkpointing
@@ -66,6 +69,14 @@ class TrainingModule(L.LightningModule):
         self._grad_norms: deque[float] = deque(maxlen=GRAD_NORM_HISTORY)
         self._micro_losses: list[Tensor] = []
         self._last_step_time: float | None = None
+
+    # Where the user's plan (section 0) has them; they are the model's.
+    @property
+    def rolloff_conditioner(self) -> RolloffFourierConditioner:
+        return self.model.rolloff_conditioner
+
+    def _build_rolloff_prepend(self, rolloff_global: Tensor, timestep: Tensor) -> Tensor:
+        return self.model._build_rolloff_prepend(rolloff_global, timestep)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Low-pass what the workers left to the device, outside autocast."""
@@ -186,12 +197,16 @@ class TrainingModule(L.LightningModule):
         if self.trainer.sanity_checking:
             return
         for name, means in self._means.items():
-            values = {f"{name}/{metric}": value for metric, value in means.means().items()}
+            found = means.means() | means.means_by_category()
+            values = {f"{name}/{metric}": value for metric, value in found.items()}
             self._log_numbers(values, self.global_step - 1)  # beside the step that it follows
             self.last_means |= values
 
-    def _from_metadata(self, metadata: list[dict[str, Any]], key: str) -> Tensor:
-        return torch.tensor([float(item[key]) for item in metadata], device=self.device)
+    def _from_metadata(
+        self, metadata: list[dict[str, Any]], key: str, default: float | None = None
+    ) -> Tensor:
+        values = [item[key] if default is None else item.get(key, default) for item in metadata]
+        return torch.tensor([float(value) for value in values], device=self.device)
 
     def _write_samples(
         self,

@@ -2,6 +2,7 @@
 
 import argparse
 from contextlib import nullcontext
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,12 @@ def summarise(module: TrainingModule, exported: Path) -> None:
     say(f"\nTrained {module.config.stage} for {module.global_step} steps.")
     for name in module.val_names:
         for metric in ("lsd", "lsd_hf", "high_band_error_db", "si_sdr"):
-            if (key := f"{name}/{metric}") in newest:
-                step, value = newest[key]
-                of_input = newest[f"{key}_input"][1]
-                say(f"  {key:32s} {value:8.3f}   (input: {of_input:8.3f}; step {step + 1})")
+            inside = [key for key in newest if fnmatch(key, f"{name}/*/{metric}")]  # by category
+            for key in (f"{name}/{metric}", *inside):
+                if key in newest:
+                    step, value = newest[key]
+                    of_input = newest[f"{key}_input"][1]
+                    say(f"  {key:32s} {value:8.3f}   (input: {of_input:8.3f}; step {step + 1})")
     if module.options.fast_dev_run:
         say("  a trial: all of it went well, and nothing of it is kept")
         return

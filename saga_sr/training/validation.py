@@ -6,7 +6,7 @@ where a condition helps. The metrics of restored audio show what a listener gets
 be compared fairly, by one common rule (the default target, replacement up to the passband's end).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -93,25 +93,55 @@ class MeanOverClips:
 
     def __init__(self) -> None:
         self._values: dict[str, dict[int, float]] = {}  # metric -> clip -> value
+        self._categories: dict[int, str] = {}  # clip -> category; "" for none
 
-    def add(self, clips: Sequence[int], values: ClipMetrics) -> None:
+    def add(
+        self, clips: Sequence[int], values: ClipMetrics, categories: Sequence[str] = ()
+    ) -> None:
         for name, per_clip in values.items():
             pairs = zip(clips, per_clip.float().tolist(), strict=True)
             self._values.setdefault(name, {}).update(pairs)
+        self._categories.update(zip(clips, categories, strict=False))
 
     def means(self) -> dict[str, float]:
         """Mean of every metric over all clips of all processes; clips without a value left out."""
-        gathered: list[Mapping[str, Any] | None] = [self._values]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            gathered = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(gathered, self._values)
-        merged: dict[str, dict[int, float]] = {}
-        for part in gathered:
-            for name, values in (part or {}).items():
-                merged.setdefault(name, {}).update(values)
-        means = {}
-        for name, by_clip in merged.items():
-            finite = [by_clip[clip] for clip in sorted(by_clip) if by_clip[clip] == by_clip[clip]]
-            if finite:
-                means[name] = sum(finite) / len(finite)
+        values, _ = self._gathered()
+        return _means(values)
+
+    def means_by_category(self) -> dict[str, float]:
+        """The same for the clips of each category: ``speech/lsd``; nothing without categories."""
+        values, categories = self._gathered()
+        means: dict[str, float] = {}
+        for category in sorted(set(categories.values()) - {""}):
+            clips = {clip for clip, own in categories.items() if own == category}
+            found = _means(values, clips)
+            means |= {f"{category}/{metric}": value for metric, value in found.items()}
         return means
+
+    def _gathered(self) -> tuple[dict[str, dict[int, float]], dict[int, str]]:
+        """Values and categories of all processes."""
+        own = (self._values, self._categories)
+        parts: list[Any] = [own]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(parts, own)
+        merged: dict[str, dict[int, float]] = {}
+        categories: dict[int, str] = {}
+        for values, named in parts:
+            categories |= named
+            for name, by_clip in values.items():
+                merged.setdefault(name, {}).update(by_clip)
+        return merged, categories
+
+
+def _means(
+    values: Mapping[str, Mapping[int, float]], clips: Container[int] | None = None
+) -> dict[str, float]:
+    """Mean of each metric over ``clips`` (None: all) that have a value."""
+    means = {}
+    for name, by_clip in values.items():
+        chosen = [by_clip[clip] for clip in sorted(by_clip) if clips is None or clip in clips]
+        finite = [value for value in chosen if value == value]
+        if finite:
+            means[name] = sum(finite) / len(finite)
+    return means

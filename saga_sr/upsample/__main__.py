@@ -69,10 +69,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--guidance_acoustic", type=float, metavar="S_A", help="s_a of eq. (4)")
     add("--guidance_text", type=float, metavar="S_T", help="s_t of eq. (4)")
     add("--solver", choices=SOLVERS)
+    add("--emulate_linear_steps", type=positive_int, metavar="N",
+        help="of the t-schedule: small steps first, as in N linear ones")  # fmt: skip
     add("--input_cutoff_hz", type=positive_float, metavar="HZ",
         help="where the input's band ends (measured)")  # fmt: skip
-    add("--crossover", choices=("soft", "hard"), default="soft",
-        help="hard: the paper's, with its seam")  # fmt: skip
+    add("--crossover", choices=("soft", "hard", "off"), default="soft",
+        help="hard: the paper's, with its seam; off: the pure model")  # fmt: skip
     return parser
 
 

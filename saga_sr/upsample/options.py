@@ -40,9 +40,11 @@ class UpsampleOptions:
         caption: ``auto`` lets Qwen2-Audio write a prompt for each window of the input.
         guidance_acoustic, guidance_text: s_a and s_t of eq. (4).
         num_steps, solver: of the sampler.
+        emulate_linear_steps: N of its t-schedule (`linear_quadratic_schedule`); None keeps the
+            shape of the model's own.
         seed: of the noise.
         input_cutoff_hz: where the input's band ends; None is measured.
-        crossover: ``soft`` or ``hard``.
+        crossover: ``soft``, ``hard``, or ``off`` for the pure model (digital silence stays silent).
         precision: of the DiT: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
         window_batch: segments per evaluation of the model; None depends on the device.
     """
@@ -54,6 +56,7 @@ class UpsampleOptions:
     guidance_acoustic: float | None = None
     guidance_text: float | None = None
     num_steps: int | None = None
+    emulate_linear_steps: int | None = None
     solver: str | None = None
     seed: int = 0
     input_cutoff_hz: float | None = None
@@ -135,7 +138,7 @@ def _sampling(model: SAGASRModel, options: UpsampleOptions) -> SamplingSection:
     config = model.config
     if options.num_steps is not None:
         config = config.with_num_steps(options.num_steps)
-    for name in ("guidance_acoustic", "guidance_text", "solver"):
+    for name in ("guidance_acoustic", "guidance_text", "solver", "emulate_linear_steps"):
         if getattr(options, name) is not None:
             config = config.replacing(f"sampling.{name}", getattr(options, name))
     if problems := untrained_guidance(config):

@@ -168,3 +168,22 @@ def test_compare_help_and_wrong_folders_need_no_torch(tmp_path: Path) -> None:
         )
         assert done.stdout.strip().endswith(expected)
         assert "Traceback" not in done.stderr
+
+
+def test_compare_shows_categories_below_the_mean(tmp_path: Path) -> None:
+    curves = CURVES | {
+        "val/speech/lsd": [3.0, 2.0, 1.0],
+        "val/speech/lsd_input": [4.5, 4.5, 4.5],
+        "val/speech/si_sdr": [1.0, 3.0, 2.0],
+        "val/speech/loss": [1.0, 1.0, 1.0],
+    }
+    runs = [
+        write_run(tmp_path / "A", tiny_demo(), curves),
+        write_run(tmp_path / "B", tiny_demo(), CURVES),
+    ]
+    run_compare(*runs, "--output", tmp_path / "out")
+    lines = (tmp_path / "out/comparison.md").read_text(encoding="utf-8").splitlines()
+    mean = lines.index("| val/lsd: best (step), newest | 1.25 (10), 1.75 | 1.25 (10), 1.75 |")
+    assert "| val/speech/lsd: best (step), newest | 1 (20), 1 | – |" in lines[mean:]
+    assert "| val/speech/si_sdr: best (step), newest | 3 (10), 2 | – |" in lines
+    assert "| val/speech/lsd | 4.5 | – |" in lines

@@ -259,6 +259,52 @@ def test_overfit_clips_repeats_the_same_audio(train: Any, corpus: Path, tmp_path
     assert not torch.equal(dataset[0][0], dataset[1][0])
 
 
+def test_overfit_clips_are_what_validation_shows(
+    train: Any, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = _flags(corpus, tmp_path, tiny_vae(), "--overfit_clips", "2", "--disable_caption")
+    del flags[2:4]  # --val_dir
+    _run(train, [*flags, "--allow_random_pretransform"])
+    logged = {name for _, name, _ in read_metrics(tmp_path / "run" / "metrics.csv")}
+    assert {"overfit_clips/loss", "overfit_clips/lsd", "overfit_clips/si_sdr"} <= logged
+    assert not any(name.startswith(("val/", "train_clips/")) for name in logged)
+    assert "overfit_clips/lsd" in capsys.readouterr().out
+    options = parse_options(flags)
+    truth = open_training_data(options, resolve_config(options)).draws[0][0]
+    wav = tmp_path / "run" / "samples" / "step=00000002" / "overfit_clips-00-HR.wav"
+    assert np.array_equal(sf.read(wav, dtype="float32")[0].T, truth.numpy())
+
+
+def test_validation_by_category_stands_beside_the_mean(
+    train: Any, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = _flags(corpus, tmp_path, tiny_demo(), "--val_num_train_clips", "0")
+    flags.insert(4, str(corpus / "train"))  # a second --val_dir
+    _run(train, flags)
+    rows = read_metrics(tmp_path / "run" / "metrics.csv")
+    logged = {name: value for _, name, value in rows}
+    parts = [logged["val/train/lsd"], logged["val/val/lsd"]]  # one clip of each
+    assert parts[0] != parts[1]
+    assert logged["val/lsd"] == pytest.approx(sum(parts) / 2)
+    assert "val/train/lsd" in capsys.readouterr().out
+
+
+def test_names_of_the_users_plan_are_where_it_writes_them(
+    train: Any, corpus: Path, tmp_path: Path
+) -> None:
+    raw = text_and_rolloff(tiny_vae())
+    extra = ("--disable_val_lowfreq_replace", "--allow_random_pretransform")
+    options = parse_options(_flags(corpus, tmp_path, raw, *extra))
+    trainer = train.SAGASRTrainer(resolve_config(options), options)
+    assert trainer.hparams.disable_val_lowfreq_replace
+    _, vector = trainer.rolloff_conditioner(torch.tensor([[0.1, 0.8]]))
+    token = trainer._build_rolloff_prepend(vector, torch.zeros(1, 64))
+    assert token.shape == (1, 1, 64)
+    audio = 0.1 * torch.randn(1, 2, 4096)
+    replaced = trainer._low_frequency_replace(audio, audio, torch.tensor([4000.0]))
+    torch.testing.assert_close(replaced, audio)
+
+
 @pytest.mark.parametrize(
     "accelerator",
     [

@@ -5,6 +5,7 @@ import signal as signals
 import subprocess
 import sys
 import time
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -424,3 +425,33 @@ def test_another_number_of_steps_keeps_the_shape_of_the_models_schedule() -> Non
         results[steps, emulated] = upsample(model, audio, RATE, options)
     assert np.array_equal(results[8, 8], results[4, 4])  # linear steps stay linear
     assert not np.array_equal(results[4, 4], results[4, None])
+
+
+# ---------------------------------------------------------------------------- the pure model
+def test_crossover_off_is_what_the_model_generates(command, tmp_path):
+    soundfile.write(tmp_path / "in.wav", _dull(8192), RATE, "FLOAT")
+    found = {}
+    for mode in ("soft", "off"):
+        out = tmp_path / f"{mode}.wav"
+        assert command(tmp_path / "in.wav", "--output", out, "--crossover", mode)[0] == EXIT_OK
+        found[mode] = torch.from_numpy(soundfile.read(out, dtype="float32")[0])
+    original = torch.from_numpy(_dull(8192)[:, 0])
+    low = slice(0, 200)  # bins of an FFT of 8192: up to 1.08 kHz
+    kept, own = (torch.fft.rfft(found[mode])[low] for mode in ("soft", "off"))
+    truth = torch.fft.rfft(original)[low]
+    assert (kept - truth).norm() < 0.01 * truth.norm()
+    assert (own - truth).norm() > 0.1 * truth.norm()
+
+
+def test_t_schedule_can_be_chosen_after_training():
+    model, audio = copy(tiny_model()), _dull(6000).T
+    found = {
+        emulated: upsample(model, audio, RATE, UpsampleOptions(num_steps=4, emulate_linear_steps=n))
+        for emulated, n in (("linear", 4), ("long", 40))
+    }
+    config = model.config.replacing("sampling.num_steps", 4)
+    model.config = config.replacing("sampling.emulate_linear_steps", 4)
+    assert np.array_equal(upsample(model, audio, RATE), found["linear"])
+    assert not np.array_equal(found["linear"], found["long"])
+    with pytest.raises(UserError, match="emulate_linear_steps is 0"):
+        upsample(model, audio, RATE, UpsampleOptions(emulate_linear_steps=0))

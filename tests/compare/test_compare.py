@@ -186,4 +186,4 @@ def test_compare_shows_categories_below_the_mean(tmp_path: Path) -> None:
     mean = lines.index("| val/lsd: best (step), newest | 1.25 (10), 1.75 | 1.25 (10), 1.75 |")
     assert "| val/speech/lsd: best (step), newest | 1 (20), 1 | – |" in lines[mean:]
     assert "| val/speech/si_sdr: best (step), newest | 3 (10), 2 | – |" in lines
-    assert "| val/speech/lsd | 4.5 | – |" in lines
+    assert any(line.startswith("| val/speech/lsd | 4.5") for line in lines)

@@ -9,10 +9,7 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-from tiny_restorer import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ("requirements.txt", "requirements-text.txt", "requirements-nodeps.txt")
@@ -106,25 +103,6 @@ def flags_of(program: Path) -> set[str]:
     return set(re.findall(r"--\w+", help_of(str(program.relative_to(ROOT)))[0]))
 
 
-def readme() -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def readme_commands() -> list[str]:
-    """Command lines of the README's code blocks, continued lines joined, comments cut."""
-    blocks = re.findall(r"```bash\n(.*?)```", readme(), flags=re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.split(" #")[0].strip() for line in lines if line.strip()]
-
-
-def program_of(command: str) -> Path | None:
-    """The program of this repository that a command starts, if it starts one."""
-    if module := re.search(r"python -m (saga_sr[\w.]*)", command):
-        return ROOT / module[1].replace(".", "/") / "__main__.py"
-    script = re.search(r"(?:python|torchrun .*?) ([\w/]+\.py)", command)
-    return ROOT / script[1] if script else None
-
-
 # --- commands ---------------------------------------------------------------------------------
 
 
@@ -135,56 +113,6 @@ def test_help_answers_fast_and_without_torch(path):
     assert not torch_imported
     # Processor time: on a busy machine the clock would measure the others.
     assert seconds < HELP_SECONDS
-
-
-def test_readme_commands_use_flags_that_exist():
-    started = [(command, program_of(command)) for command in readme_commands()]
-    started = [(command, program) for command, program in started if program]
-    assert len(started) >= 8
-    for command, program in started:
-        assert program.is_file(), command
-        used = set(re.findall(r"--\w+", command.split(program.name)[-1]))
-        if "-m saga_sr" in command:
-            used = set(re.findall(r"--\w+", command))
-        assert used <= flags_of(program), f"{command}: no {used - flags_of(program)}"
-
-
-def test_readme_text_names_flags_that_exist():
-    known = set().union(*(flags_of(path) for path in command_lines())) | {"--no", "--help"}
-    named = {flag for span in re.findall(r"`([^`\n]*)`", readme()) for flag in _own_flags(span)}
-    assert named - known == set()
-
-
-def _own_flags(span: str) -> set[str]:
-    """Flags in a piece of inline code, unless it is another program's."""
-    foreign = ("pip ", "tensorboard ", "ruff ", "hf ")
-    return set() if span.startswith(foreign) else set(re.findall(r"--\w+", span))
-
-
-def test_readme_make_targets_exist():
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    used = {name for line in readme_commands() for name in re.findall(r"^make (\w+)", line)}
-    assert {"demo", "test", "lint", "clean"} <= used <= targets
-
-
-def test_readme_links_and_configs_exist():
-    named = set(re.findall(r"\b((?:docs|scripts|saga_sr|benchmarks)/[\w/]+\.\w+)\b", readme()))
-    named |= set(re.findall(r"\bsaga_model_config\w*\.json\b", readme()))
-    named |= set(re.findall(r"\]\((?!\w+://)([^)#]+)\)", readme()))
-    assert named
-    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
-
-
-def test_readme_python_example_runs(tmp_path, monkeypatch):
-    (example,) = re.findall(r"```python\n(.*?)```", readme(), flags=re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    tiny_model().save_pretrained(Path("runs/demo/export"))
-    old = 0.1 * np.random.default_rng(0).standard_normal((4000, 2))
-    soundfile.write("old.wav", old, 22_050)
-    exec(compile(example, "README.md", "exec"), {})
-    restored, sample_rate = soundfile.read("restored.wav")
-    assert (restored.shape, sample_rate) == ((8000, 2), 44_100)
-    assert np.isfinite(restored).all()
 
 
 def test_ci_runs_make_test():

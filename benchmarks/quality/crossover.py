@@ -136,12 +136,14 @@ def high_bands(truth: Tensor, lr_audio: Tensor, model_folder: str | None) -> dic
 
 def generated_by(model_folder: str, lr_audio: Tensor) -> Tensor:
     """The model's own output: a crossover at 1 Hz keeps all of it."""
+    from saga_sr.audio.bandwidth import BandTrack
     from saga_sr.audio.streams import ArraySource
     from saga_sr.model import SAGASRModel
     from saga_sr.upsample.longform import Settings, restore_stream
 
     model = SAGASRModel.from_pretrained(model_folder)
-    settings = Settings(model.config.sampling, cutoff_hz=1.0)
+    band = BandTrack.constant(1.0)
+    settings = Settings(model.config.sampling, band, limit_input=False)
     return torch.cat(list(restore_stream(model, ArraySource(lr_audio, RATE), settings)), dim=-1)
 
 

@@ -43,6 +43,7 @@ _STEPS = 24  # levels per octave
 _LOWEST_HZ = 1000.0
 _BELOW_CLIFF = 0.97  # of the end; the cliff itself is no fade
 _MIN_BINS = 4  # of a level, on either side
+_FLAT_TOPS = 2  # times; a peak may have a flat top by chance
 
 
 def band_end_hz(audio: Tensor, sample_rate: int) -> float:
@@ -133,17 +134,35 @@ def long_term_power(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """[C, T] -> [F]: mean power over time and channels; white noise shows its mean square.
 
     Frames lie wholly inside the clip, and the window's side lobes are below -92 dB: the edge of a
-    clip and its loud bass do not show as high frequencies.
+    clip and its loud bass do not show as high frequencies. Clipped frames do not count where there
+    are others.
     """
     size = 2 * ceil(sample_rate * _END_WINDOW_S / 2)
     samples = np.pad(samples, ((0, 0), (0, max(0, size - samples.shape[1]))))
     window = signal.windows.blackmanharris(size, sym=False)
     frames = np.lib.stride_tricks.sliding_window_view(samples, size, axis=1)[:, :: size // 2]
+    clipped = np.lib.stride_tricks.sliding_window_view(is_clipped(samples), size, axis=1)
+    counts = np.asarray(~clipped[:, :: size // 2].any(axis=2))  # [C, frames]
+    counts |= ~counts.any()  # where all are clipped, all count
     power = np.zeros(size // 2 + 1)
     for start in range(0, frames.shape[1], 256):  # an hour of audio must not be held as frames
         spectrum = np.fft.rfft(frames[:, start : start + 256] * window)
-        power += np.square(np.abs(spectrum)).sum(axis=(0, 1))
-    return power / (frames.shape[0] * frames.shape[1] * np.square(window).sum())
+        weight = counts[:, start : start + 256, None]
+        power += (np.square(np.abs(spectrum)) * weight).sum(axis=(0, 1))
+    return power / (counts.sum() * np.square(window).sum())
+
+
+def is_clipped(samples: np.ndarray) -> np.ndarray:
+    """Which samples lie on flat tops: the highest or lowest value, often twice running.
+
+    Clipping makes overtones that no filter has seen, so its frames say nothing of a band.
+    """
+    if samples.size == 0 or samples.max() == samples.min():
+        return np.zeros(samples.shape, bool)
+    nearly = 1e-6 * (samples.max() - samples.min())
+    at_top = (samples >= samples.max() - nearly) | (samples <= samples.min() + nearly)
+    running = at_top[..., 1:] & at_top[..., :-1]
+    return at_top if running.sum() > _FLAT_TOPS else np.zeros_like(at_top)
 
 
 def _decibel(power: np.ndarray) -> np.ndarray:

@@ -166,18 +166,29 @@ def map_with_context(
     Yields:
         Consecutive pieces of ``function``'s result, as if it had seen the whole stream at once.
     """
+    return map_located(pieces, lambda held, _start: function(held), context, scale)
+
+
+def map_located(
+    pieces: Iterable[Tensor],
+    function: Callable[[Tensor, int], Tensor],
+    context: int,
+    scale: int = 1,
+) -> Iterator[Tensor]:
+    """`map_with_context` for a function that also wants the position of what it is given."""
     held: Tensor | None = None
+    start = 0  # of ``held``
     done = 0  # positions of ``held`` whose output is out; they stay as context
     for piece in pieces:
         held = piece if held is None else torch.cat([held, piece], dim=-1)
         stop = held.shape[-1] - context
         if stop <= done:
             continue
-        yield function(held)[..., done * scale : stop * scale]
+        yield function(held, start)[..., done * scale : stop * scale]
         forgotten = max(stop - context, 0)
-        held, done = held[..., forgotten:], stop - forgotten
+        held, done, start = held[..., forgotten:], stop - forgotten, start + forgotten
     if held is not None and held.shape[-1] > done:
-        yield function(held)[..., done * scale :]
+        yield function(held, start)[..., done * scale :]
 
 
 class Reader:

@@ -153,7 +153,8 @@ class Model(Competitor):
         source = ArraySource(example.lr_audio, example.sample_rate)
         # The end of the band is known: nothing is measured, and nothing of the input is cut off.
         known = Bandwidth(0.0, cutoff_hz, example.sample_rate / 2)
-        return torch.cat(list(restored(self.model, source, options, known)), dim=-1)
+        pieces = restored(self.model, source, options, known, limit_input=False)
+        return torch.cat(list(pieces), dim=-1)
 
     @property
     def has_text(self) -> bool:

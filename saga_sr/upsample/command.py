@@ -146,6 +146,12 @@ class _Run:
         return {
             "rolloff_hz": round(bandwidth.rolloff_hz, 1),
             "band_end_hz": round(bandwidth.end_hz, 1),
+            "band_track": [
+                [start, round(end_hz, 1)]
+                for start, end_hz in zip(
+                    bandwidth.track.starts, bandwidth.track.ends_hz, strict=True
+                )
+            ],
             "passed_through": passes_through(options, bandwidth),
             "seconds": round(seconds, 3),
             **asdict(written),
@@ -182,11 +188,29 @@ def describe(source: AudioSource, bandwidth: Bandwidth, options: UpsampleOptions
     if bandwidth.is_silent:
         return f"{what}, silent: stays silent"
     what += f", roll-off {bandwidth.rolloff_hz:.0f} Hz, band ends at {bandwidth.end_hz:.0f} Hz"
+    if bandwidth.old_rate is not None:
+        what += f" (above: mirror images of {bandwidth.old_rate:g} Hz)"
     if passes_through(options, bandwidth):
         hint = "if that is hiss, give --input_cutoff_hz"
         return f"{what}: full-band already, passes through ({hint})"
     given = options.input_cutoff_hz
-    return what if given is None else f"{what}, taken to end at {given:.0f} Hz"
+    if given is not None:
+        return f"{what}, taken to end at {given:.0f} Hz"
+    return what + _describe_changes(bandwidth)
+
+
+def _describe_changes(bandwidth: Bandwidth) -> str:
+    """Where the band's end changes, and how to overrule that; empty where it does not."""
+    if not bandwidth.varies:
+        return ""
+    track, rate = bandwidth.track, 2 * bandwidth.nyquist_hz
+    stretches = [
+        f"{start / rate:.1f} s {'full-band' if end_hz >= bandwidth.nyquist_hz else f'{end_hz:.0f}'}"
+        for start, end_hz in zip(track.starts, track.ends_hz, strict=True)
+    ]
+    more = f", and {len(stretches) - 8} more" if len(stretches) > 8 else ""
+    listed = ", ".join(stretches[:8]) + more
+    return f"; it changes: from {listed} (--input_cutoff_hz takes one for all)"
 
 
 def _describe_result(

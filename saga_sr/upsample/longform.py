@@ -5,8 +5,13 @@
         `------resampled again, later---------------------------------------> crossover <---'
 
 Everything is a stream: what has been decoded and crossed over leaves, and memory does not grow with
-the length. The source is read three times (bandwidth, conditions, crossover), because the
+the length. The source is read four times (bandwidth twice, conditions, crossover), because the
 conditions run ahead of the crossover by as many windows as the sampler has steps.
+
+Where the input's band ends is a track over time (`saga_sr.audio.bandwidth`). A window hears nothing
+above the lowest end inside it: what lies there is hiss, dither, a pilot tone, mirror images, or
+somebody else's highs, and no training clip has it. The crossover follows the track itself, so
+full-band stretches pass through untouched.
 
 No level is changed anywhere, per window or per file.
 """
@@ -19,10 +24,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from saga_sr.audio.bandwidth import FADE_S, BandTrack
 from saga_sr.audio.file import resampled_length
-from saga_sr.audio.streams import AudioSource, Reader, map_with_context, resampled
+from saga_sr.audio.streams import AudioSource, Reader, map_located, map_with_context, resampled
 from saga_sr.config import SamplingSection
-from saga_sr.lowfreq import Mode, crossover_margin, low_frequency_replace
+from saga_sr.lowfreq import (
+    Mode,
+    crossover_margin,
+    crossover_transition_hz,
+    low_frequency_replace,
+)
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.sampler import guidance, solver_plan
 from saga_sr.upsample.windows import WindowGrid, position_noise, solve_windows
@@ -69,9 +80,9 @@ class Settings:
 
     Attributes:
         sampling: solver, steps, guidance scales.
-        cutoff_hz: where the crossover ends.
-        limit_input: low-pass what the model sees there too (for a cutoff that the user gives below
-            the end of the spectrum, as with holes of a lossy codec).
+        band: where the input's band ends, over time; so does the crossover.
+        limit_input: take away what lies above before the model hears it. Off only for inputs that a
+            training low-pass made, whose skirts the model knows.
         target_rolloff_hz: f_h; None is the model's choice. Unused by a model without roll-off.
         text: gives the embedding [1, N, T5 width] of a window's text from its audio [C, T]; None
             for no text.
@@ -82,8 +93,8 @@ class Settings:
     """
 
     sampling: SamplingSection
-    cutoff_hz: float
-    limit_input: bool = False
+    band: BandTrack
+    limit_input: bool = True
     target_rolloff_hz: float | None = None
     text: TextOfWindow | None = None
     seed: int = 0
@@ -121,13 +132,20 @@ def restore_stream(
             sr_audio = generated.take(piece.shape[-1])
             yield torch.stack([sr_audio, layout.split(piece).to(sr_audio)])  # [2, J, M, n]
 
-    def crossed(pair: Tensor) -> Tensor:
+    def crossed(pair: Tensor, start: int) -> Tensor:
         sr_audio, lr_audio = pair
-        mixed = low_frequency_replace(sr_audio, lr_audio, settings.cutoff_hz, rate, settings.mode)
+        mixed = torch.zeros_like(lr_audio)
+        for end_hz, weight in settings.band.weights(
+            start, start + pair.shape[-1], round(FADE_S * rate)
+        ):
+            one = lr_audio  # of a full-band stretch
+            if end_hz < rate / 2:
+                one = low_frequency_replace(sr_audio, lr_audio, end_hz, rate, settings.mode)
+            mixed += one * weight.to(one)
         return torch.lerp(lr_audio, mixed, audible(lr_audio, rate))
 
-    context = max(crossover_margin(rate, settings.cutoff_hz), silence_margin(rate))
-    for piece in map_with_context(pairs(), crossed, context):
+    context = max(crossover_margin(rate, min(settings.band.ends_hz)), silence_margin(rate))
+    for piece in map_located(pairs(), crossed, context):
         yield layout.join(piece).cpu()
 
 
@@ -178,18 +196,28 @@ def _window_conditions(
     target_hz = None
     if settings.target_rolloff_hz is not None:
         target_hz = torch.full((layout.jobs,), settings.target_rolloff_hz, device=device)
-    passband_hz = torch.full((layout.jobs,), settings.cutoff_hz, device=device)
-    for _ in range(grid.count):
+    fade = round(FADE_S * config.sample_rate)
+    for index in range(grid.count):
+        start = index * grid.hop * config.downsampling_ratio
+        end_hz = settings.band.lowest_hz(start + fade, start + config.sample_size - fade)
         audio = reader.peek(config.sample_size).to(device)  # [J, M, up to a segment]
         reader.skip(grid.hop * config.downsampling_ratio)
         audio = F.pad(audio, (0, config.sample_size - audio.shape[-1]))
         if settings.limit_input:
-            silence = torch.zeros_like(audio)
-            audio = low_frequency_replace(silence, audio, settings.cutoff_hz, config.sample_rate)
+            audio = limited(audio, end_hz, config.sample_rate)
         text = None
         if settings.text is not None:
             text = settings.text(layout.join(audio)).to(device).expand(layout.jobs, -1, -1)
+        passband_hz = torch.full((layout.jobs,), end_hz, device=device)
         yield model.condition(audio, text, target_hz, passband_hz)
+
+
+def limited(audio: Tensor, end_hz: float, sample_rate: int) -> Tensor:
+    """[J, M, n] without what lies above the end of its band; the band itself is untouched."""
+    stop_hz = end_hz + crossover_transition_hz(torch.tensor(1.1 * end_hz)).item()
+    if stop_hz >= sample_rate / 2:
+        return audio
+    return low_frequency_replace(torch.zeros_like(audio), audio, stop_hz, sample_rate)
 
 
 def _window_velocity(

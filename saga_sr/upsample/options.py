@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saga_sr.audio.bandwidth import Bandwidth, measure_bandwidth
+from saga_sr.audio.bandwidth import BandTrack, Bandwidth, measure_bandwidth
 from saga_sr.audio.streams import ArraySource, AudioSource, resampled
 from saga_sr.config import SamplingSection, untrained_guidance
 from saga_sr.lowfreq import Mode
@@ -105,11 +105,13 @@ def restored(
     options: UpsampleOptions,
     bandwidth: Bandwidth,
     progress: Progress | None = None,
+    limit_input: bool = True,
 ) -> Iterator[Tensor]:
     """The stream behind `upsample`: pieces [C, n]. Full-band and silent sources pass through."""
     if passes_through(options, bandwidth):
         return resampled(source, model.config.sample_rate)
-    return restore_stream(model, source, _settings(model, options, bandwidth), progress)
+    settings = _settings(model, options, bandwidth, limit_input)
+    return restore_stream(model, source, settings, progress)
 
 
 def passes_through(options: UpsampleOptions, bandwidth: Bandwidth) -> bool:
@@ -117,13 +119,14 @@ def passes_through(options: UpsampleOptions, bandwidth: Bandwidth) -> bool:
     return options.input_cutoff_hz is None and (bandwidth.is_full or bandwidth.is_silent)
 
 
-def _settings(model: SAGASRModel, options: UpsampleOptions, bandwidth: Bandwidth) -> Settings:
-    cutoff_hz = _cutoff_hz(model, options, bandwidth)
+def _settings(
+    model: SAGASRModel, options: UpsampleOptions, bandwidth: Bandwidth, limit_input: bool = True
+) -> Settings:
     device = next(model.dit.parameters()).device
     return Settings(
         sampling=_sampling(model, options),
-        cutoff_hz=cutoff_hz,
-        limit_input=cutoff_hz < bandwidth.end_hz,
+        band=_band(model, options, bandwidth),
+        limit_input=limit_input,
         target_rolloff_hz=_target_hz(model, options),
         text=_text(model, options, device),
         seed=options.seed,
@@ -146,15 +149,15 @@ def _sampling(model: SAGASRModel, options: UpsampleOptions) -> SamplingSection:
     return config.sampling
 
 
-def _cutoff_hz(model: SAGASRModel, options: UpsampleOptions, bandwidth: Bandwidth) -> float:
+def _band(model: SAGASRModel, options: UpsampleOptions, bandwidth: Bandwidth) -> BandTrack:
     given, nyquist_hz = options.input_cutoff_hz, model.config.sample_rate / 2
     if given is None:
-        return bandwidth.end_hz
+        return bandwidth.track
     if not 0 < given < nyquist_hz:
         raise UserError(
             f"--input_cutoff_hz is {given:g}; allowed: above 0 and below {nyquist_hz:g}"
         )
-    return given
+    return BandTrack.constant(given)
 
 
 def _target_hz(model: SAGASRModel, options: UpsampleOptions) -> float | None:

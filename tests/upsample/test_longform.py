@@ -7,6 +7,7 @@ from scipy import signal
 from tiny_restorer import HOP, RATE, SEGMENT, tiny_model
 from tiny_text_models import build_tiny_t5
 
+from saga_sr.audio.bandwidth import BandTrack
 from saga_sr.audio.streams import ArraySource
 from saga_sr.config import SamplingSection
 from saga_sr.lowfreq import low_frequency_replace
@@ -16,7 +17,8 @@ from saga_sr.upsample.longform import Layout, Settings, audible, restore_stream
 from saga_sr.upsample.windows import position_noise
 
 SAMPLING = SamplingSection(num_steps=3, guidance_acoustic=1.4, guidance_text=1.2)
-SETTINGS = Settings(SAMPLING, cutoff_hz=4000.0, target_rolloff_hz=12_000.0)
+BAND = BandTrack.constant(4000.0)
+SETTINGS = Settings(SAMPLING, BAND, limit_input=False, target_rolloff_hz=12_000.0)
 
 
 def _low_passed(
@@ -45,7 +47,7 @@ def test_one_segment_equals_the_plain_restoration_of_a_clip():
     noise = position_noise(model.config.latent_dim, 0, SEGMENT // HOP, SETTINGS.seed)
     target = torch.tensor([SETTINGS.target_rolloff_hz])
     clip = restore(model, model.condition(audio[None], None, target), noise[None], SAMPLING)
-    expected = low_frequency_replace(clip, audio[None], SETTINGS.cutoff_hz, RATE)[0]
+    expected = low_frequency_replace(clip, audio[None], 4000.0, RATE)[0]
     assert _difference_db(_restored(audio), expected) < -110
 
 
@@ -61,7 +63,7 @@ def test_any_length_comes_out_as_long_as_it_went_in(frames, rate):
 def test_the_batch_of_windows_changes_less_than_minus_90_db():
     audio = _low_passed(2, 9 * SEGMENT)
     results = [
-        _restored(audio, Settings(SAMPLING, 4000.0, target_rolloff_hz=12_000.0, batch=batch))
+        _restored(audio, Settings(SAMPLING, BAND, target_rolloff_hz=12_000.0, batch=batch))
         for batch in (1, 5, 64)
     ]
     assert _difference_db(results[0], results[1]) < -90
@@ -71,7 +73,7 @@ def test_the_batch_of_windows_changes_less_than_minus_90_db():
 def test_the_seed_decides_and_repeats():
     audio = _low_passed(1, 2 * SEGMENT)
     first, again, other = (
-        _restored(audio, Settings(SAMPLING, 4000.0, target_rolloff_hz=12_000.0, seed=seed))
+        _restored(audio, Settings(SAMPLING, BAND, target_rolloff_hz=12_000.0, seed=seed))
         for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
@@ -117,10 +119,54 @@ def test_a_cutoff_below_the_band_hides_the_rest_from_the_model():
     low = _low_passed(1, 2 * SEGMENT, 2500.0)
     time = torch.arange(low.shape[-1]) / RATE
     dirty = low + 0.05 * torch.sin(2 * torch.pi * 3800 * time)
-    settings = Settings(**{**vars(SETTINGS), "cutoff_hz": 3000.0, "limit_input": True})
+    settings = Settings(
+        **{**vars(SETTINGS), "band": BandTrack.constant(3000.0), "limit_input": True}
+    )
     clean_result, dirty_result = (_restored(audio, settings) for audio in (low, dirty))
     inner = slice(SEGMENT // 8, -SEGMENT // 8)  # a tone that begins is not a pure tone
     assert _difference_db(dirty_result[:, inner], clean_result[:, inner]) < -50
+
+
+def _high_band(audio: torch.Tensor, low_hz: float = 5000.0) -> torch.Tensor:
+    sos = signal.butter(8, low_hz, "high", fs=RATE, output="sos")
+    return torch.from_numpy(signal.sosfiltfilt(sos, audio.double().numpy()).copy())
+
+
+@pytest.mark.parametrize(
+    "residue",
+    [
+        lambda x: 1e-4 * torch.randn(x.shape, generator=torch_generator("hiss")),
+        lambda x: 0.05 * torch.sin(2 * torch.pi * 19_000 * torch.arange(x.shape[-1]) / RATE),
+        lambda x: torch.round(x * 32_768) / 32_768 - x,
+    ],
+)
+def test_residue_above_the_band_changes_little_of_what_is_added(residue):
+    clean = _low_passed(1, 3 * SEGMENT)
+    dirty = clean + residue(clean)
+    settings = Settings(SAMPLING, BAND, target_rolloff_hz=12_000.0)
+    inner = slice(SEGMENT // 8, -SEGMENT // 8)
+    added, as_ever = (_high_band(_restored(x, settings))[:, inner] for x in (dirty, clean))
+    assert 20 * np.log10((added - as_ever).norm() / as_ever.norm()) < -20
+    unlimited = _restored(dirty, Settings(**{**vars(settings), "limit_input": False}))
+    worse = _high_band(unlimited)[:, inner] - as_ever
+    assert worse.norm() > (added - as_ever).norm()
+
+
+def test_full_band_stretches_pass_through_and_the_others_are_restored():
+    full = 0.1 * torch.randn(1, 8 * SEGMENT, generator=torch_generator("studio"))
+    dull = _low_passed(1, 8 * SEGMENT)
+    change, back = 3 * SEGMENT + 1234, 6 * SEGMENT - 77
+    position = torch.arange(8 * SEGMENT)
+    is_full = (position >= change) & (position < back)
+    audio = torch.where(is_full, full, dull)
+    band = BandTrack((0, change, back), (4000.0, RATE / 2, 4000.0))
+    found = _restored(audio, Settings(SAMPLING, band, target_rolloff_hz=12_000.0))
+    assert _difference_db(found[:, change:back], audio[:, change:back]) < -120
+    guard = round(0.05 * RATE)
+    for stretch in (slice(0, change - guard), slice(back + guard, None)):
+        added = _high_band(found[:, stretch] - audio[:, stretch])
+        assert added.std() > 0.01
+        assert _high_band(found[:, stretch]).std() > 10 * _high_band(dull[:, stretch]).std()
 
 
 # ---------------------------------------------------------------------------- channels

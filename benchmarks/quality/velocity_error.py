@@ -32,7 +32,6 @@ from saga_sr.audio.index import AudioIndex
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.metrics import LEAST_BAND
 from saga_sr.model import SAGASRModel
-from saga_sr.restore import condition
 from saga_sr.support.choices import DEVICES
 from saga_sr.support.device import pick_device
 from saga_sr.support.errors import UserError, run_cli
@@ -102,7 +101,7 @@ def measure(
         hr = segments.audio[chosen].to(device)
         lr = torch.stack([apply_lowpass(one, rate, lowpass) for one in hr])
         passband_hz = torch.full((len(chosen),), lowpass.passband_hz(rate), device=device)
-        cond = condition(model, lr, passband_hz=passband_hz)
+        cond = model.condition(lr, passband_hz=passband_hz)
         end_hz, keys = segments.end_hz[chosen].to(device), [segments.keys[n] for n in chosen]
         found = flow_losses(model, model.encode(hr), cond, end_hz, keys)
         shares = torch.stack([found[f"{PREFIX}{time:g}"] for time in LOSS_TIMES], dim=1)

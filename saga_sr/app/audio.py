@@ -39,10 +39,8 @@ from saga_sr.audio.streams import (
     resampled,
     write_audio,
 )
-from saga_sr.model import SAGASRModel
 from saga_sr.support.errors import UserError
 from saga_sr.support.files import atomic_path
-from saga_sr.upsample.options import UpsampleOptions, passes_through, restored
 
 MAX_CHANNELS = 2  # what the page can play side by side
 _COLUMNS, _ROWS = 1000, 512  # of a picture; a panel has about as many pixels
@@ -51,6 +49,8 @@ _CHUNK, _CONTEXT = 512 * _HOP, 4 * _HOP  # samples; the context is half of its w
 _PREVIEW_SHARE = 0.05  # of the time of a restoration, about
 
 Report = Callable[[float], None]  # called with the fraction done; may raise to stop the work
+Progress = Callable[[int, int], None]  # called with (parts done now, parts in all)
+WAITING = -1.0  # reported as the fraction done, while somebody else's restoration runs
 
 
 # ---------------------------------------------------------------------------- in
@@ -168,14 +168,14 @@ class Restored:
     seconds: float
 
 
-def restore_clip(
-    model: SAGASRModel, clip: Clip, options: UpsampleOptions, folder: Path, report: Report
+def write_restored(
+    restored: Callable[[Progress], Iterator[Tensor]],
+    clip: Clip,
+    passed_through: bool,
+    folder: Path,
+    report: Report,
 ) -> Restored:
-    """Bring ``clip`` to full bandwidth; ``folder`` gets the files.
-
-    Raises:
-        UserError: an option does not suit the model, or the disk is full.
-    """
+    """Write what ``restored`` makes of ``clip``, pieces [C, n]; ``folder`` gets the files."""
     start, done = time.perf_counter(), 0
 
     def progress(now: int, total: int) -> None:
@@ -185,7 +185,7 @@ def restore_clip(
 
     report(0.0)
     level, picture = _Level(), _Picture(clip.frames)
-    pieces = restored(model, clip.source, options, clip.bandwidth, progress)
+    pieces = restored(progress)
     audio = folder / f"{Path(clip.source.name).stem}.restored.wav"
     written = write_audio(
         audio,
@@ -202,8 +202,7 @@ def restore_clip(
     _write_preview(preview, tracks, clip.sample_rate, clip.frames, peak)
     gains = matched_gains(clip.level, level.rms)
     seconds = time.perf_counter() - start
-    through = passes_through(options, clip.bandwidth)
-    return Restored(audio, written, drawn, preview, gains, through, seconds)
+    return Restored(audio, written, drawn, preview, gains, passed_through, seconds)
 
 
 def matched_gains(level_a: float, level_b: float) -> tuple[float, float]:

@@ -1,8 +1,7 @@
 """What the page says, and what its controls mean: plain values, no Gradio, no audio.
 
 Numbers become short messages here (`words` says them in a language), a clip and its result become
-the value that `static/stage.js` shows, a model's config becomes the ranges of the sliders, and the
-sliders become `UpsampleOptions`.
+the value that `static/stage.js` shows, and a model's config becomes the ranges of the sliders.
 """
 
 import math
@@ -11,15 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from saga_sr.app.audio import Clip, Restored, colour_scale
-from saga_sr.app.limits import MAX_GUIDANCE, MAX_SEED, MAX_STEPS
-from saga_sr.app.visits import WAITING, max_upload_bytes
+from saga_sr.app.audio import WAITING, Clip, Restored, colour_scale
+from saga_sr.app.uploads import max_upload_bytes
 from saga_sr.app.words import LANGUAGES, Message, PageError, message
 from saga_sr.audio.spectrogram import RANGE_DB
 from saga_sr.config import ModelConfig
 from saga_sr.rolloff import unit_to_hz
 from saga_sr.support.errors import UserError
-from saga_sr.upsample.options import UpsampleOptions
 
 _BRIGHT = 0.7  # where the slider stands while brightness is left to the recording
 
@@ -155,49 +152,6 @@ def model_labels(models: Sequence[str]) -> dict[str, str]:
 
 
 # ---------------------------------------------------------------------------- controls
-def options_from(
-    config: ModelConfig,
-    automatic: bool,
-    rolloff_hz: float,
-    prompt: str,
-    num_steps: float,
-    guidance_acoustic: float,
-    guidance_text: float,
-    seed: float | None,
-) -> UpsampleOptions:
-    """The controls as options; those that ``config``'s model does not have are left out.
-
-    Raises:
-        PageError: one of them is beyond what the page does (sliders are not to be trusted).
-    """
-    if seed is None or not 0 <= seed <= MAX_SEED or seed != int(seed):
-        given = "-" if seed is None else f"{seed:g}"
-        raise PageError("bad_seed", most=MAX_SEED, value=given)
-    for control, value, least, most in (
-        ("steps", num_steps, 1, MAX_STEPS),
-        ("guidance_acoustic", guidance_acoustic, 0, MAX_GUIDANCE),
-        ("guidance_text", guidance_text, 0, MAX_GUIDANCE),
-        ("rolloff", rolloff_hz, 1, config.sample_rate / 2),
-    ):
-        if not least <= value <= most:
-            raise PageError(
-                "out_of_range",
-                control=message(control),
-                least=f"{least:g}",
-                most=f"{most:g}",
-                value=f"{value:g}",
-            )
-    stage = config.stage
-    return UpsampleOptions(
-        target_rolloff_hz=rolloff_hz if stage.rolloff and not automatic else None,
-        prompt=prompt if stage.text else "",
-        num_steps=int(num_steps),
-        guidance_acoustic=guidance_acoustic if can_guide(config) else None,
-        guidance_text=guidance_text if stage.text else None,
-        seed=int(seed),
-    )
-
-
 def can_guide(config: ModelConfig) -> bool:
     """Whether training dropped the conditions that acoustic guidance does without."""
     dropout = config.training.dropout

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from saga_sr.app.facts import model_labels
 from saga_sr.app.scratch import scratch_folder
-from saga_sr.app.visits import Studio
+from saga_sr.app.studio import Studio
 from saga_sr.support.device import pick_device
 from saga_sr.support.errors import UserError
 

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from starlette.requests import Request
@@ -22,9 +22,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from saga_sr.app import facts
-from saga_sr.app.visits import Steps, StoppedError, Studio, Visit
+from saga_sr.app.visits import Steps, StoppedError, Visit
 from saga_sr.app.words import LANGUAGES, WORDS, Message, PageError, language_of, message
 from saga_sr.support.errors import UserError
+
+if TYPE_CHECKING:
+    from saga_sr.app.studio import Studio
 
 STATIC = Path(__file__).parent / "static"
 
@@ -42,7 +45,7 @@ I18N = gr.I18n(
 class Page:
     """The page of a studio."""
 
-    def __init__(self, studio: Studio) -> None:
+    def __init__(self, studio: "Studio") -> None:
         self.studio = studio
         with gr.Blocks(title="SAGA-SR", analytics_enabled=False, fill_width=True) as self.blocks:
             _html("header", None)
@@ -238,21 +241,20 @@ class Page:
         request: gr.Request,
     ) -> Iterator[Shown]:
         """Restore what is loaded."""
-        config = self.studio.configs[label]
         visit = self._visit(request)
         running = {self.run: gr.update(visible=False), self.halt: gr.update(visible=True)}
         ended = {self.run: gr.update(visible=True), self.halt: gr.update(visible=False)}
         steps: Steps[Any] | None = None
         try:
-            options = facts.options_from(
-                config,
-                automatic,
-                rolloff_hz,
-                prompt,
-                num_steps,
-                guidance_acoustic,
-                guidance_text,
-                seed,
+            options = self.studio.options(
+                label,
+                automatic=automatic,
+                rolloff_hz=rolloff_hz,
+                prompt=prompt,
+                num_steps=num_steps,
+                guidance_acoustic=guidance_acoustic,
+                guidance_text=guidance_text,
+                seed=seed,
             )
             steps = self.studio.restore(visit, label, options)
             yield running

@@ -16,6 +16,7 @@ from saga_sr.app.words import PageError
 
 _MAX_NAME_BYTES = 180  # file systems take 255, and names get suffixes here
 ABANDONED_S = 3600.0
+_BYTES_PER_SECOND = 2 * 4 * 96_000  # of the largest files that people have: float, stereo, 96 kHz
 
 
 class Uploads:
@@ -85,3 +86,8 @@ def safe_name(name: str) -> str:
     suffix = path.suffix if len(path.suffix) < 8 else ""
     stem = path.name.removesuffix(suffix).encode("utf-8", "ignore")[:_MAX_NAME_BYTES]
     return stem.decode("utf-8", "ignore") + suffix
+
+
+def max_upload_bytes(max_duration_s: float) -> int:
+    """More than any file of that duration that the page accepts is likely to have."""
+    return int(max_duration_s * _BYTES_PER_SECOND) + (1 << 20)

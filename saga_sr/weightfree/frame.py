@@ -17,15 +17,12 @@ from torch import Tensor, nn
 
 from saga_sr.frame import Family, Frame
 from saga_sr.rolloff import hz_to_unit, unit_to_hz
-from saga_sr.weightfree.mdct import MDCTPretransform
+from saga_sr.weightfree.mdct import SURPRISE, MDCTPretransform, bounded
 from saga_sr.weightfree.prior import Prior, PriorPredictor, amplitude_rolloff
 
 if TYPE_CHECKING:
     from saga_sr.config import ModelConfig
     from saga_sr.model import Conditioning
-
-SURPRISE = 4.0  # times the expected level; with square-root companding 24 dB
-_INPUT_LIMIT = 10.0  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -123,8 +120,3 @@ class MDCTFamily(Family):
         """The roll-off of the spectrum that the predictor expects."""
         unit = amplitude_rolloff(self.pretransform.amplitude(frame.prior.scale))
         return torch.maximum(unit_to_hz(unit, self.sample_rate), rolloff_low_hz)
-
-
-def bounded(value: Tensor) -> Tensor:
-    """Measured against a prediction that errs, a value may be far out of scale; kept within ten."""
-    return _INPUT_LIMIT * (value / _INPUT_LIMIT).tanh()

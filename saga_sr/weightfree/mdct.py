@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from saga_sr.config import MDCTConfig
 
 LEVEL_BAND_HZ = 4000.0
+SURPRISE = 4.0  # times the expected level; with square-root companding 24 dB
+_INPUT_LIMIT = 10.0  # standard deviations
 LEVEL_FRAMES = 9  # 52 ms with a hop of 256
 
 
@@ -125,3 +127,8 @@ class MDCTPretransform(Pretransform):
         starts = torch.cat([first, rotated_left], dim=1)
         ends = torch.cat([rotated_right.flip(-1), last], dim=1)
         return torch.cat([starts, ends], dim=-1)
+
+
+def bounded(value: Tensor) -> Tensor:
+    """Measured against a prediction that errs, a value may be far out of scale; kept within ten."""
+    return _INPUT_LIMIT * (value / _INPUT_LIMIT).tanh()

@@ -21,8 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saga_sr.frame import Family, Frame
-from saga_sr.weightfree.frame import SURPRISE, bounded
-from saga_sr.weightfree.mdct import MDCTPretransform
+from saga_sr.weightfree.mdct import SURPRISE, MDCTPretransform, bounded
 from saga_sr.weightfree.patches import PatchGrid, give_positions
 
 if TYPE_CHECKING:

@@ -31,27 +31,29 @@ from tiny_models import changed, shipped
 from tiny_restorer import RATE, tiny_model
 
 from saga_sr.app import facts
-from saga_sr.app.__main__ import DEMO_MODEL, parse_args
+from saga_sr.app.__main__ import parse_args
 from saga_sr.app.audio import (
+    WAITING,
     Clip,
     _Picture,
     accept,
     colour_scale,
     inspect_clip,
     matched_gains,
-    restore_clip,
 )
 from saga_sr.app.example import write_example
 from saga_sr.app.limits import MAX_SEED, check_config
 from saga_sr.app.scratch import PREFIX, scratch_folder
 from saga_sr.app.serve import serving
+from saga_sr.app.studio import Studio, options_from, restore_clip
 from saga_sr.app.uploads import ABANDONED_S, safe_name
-from saga_sr.app.visits import WAITING, Steps, StoppedError, Studio
+from saga_sr.app.visits import Steps, StoppedError
 from saga_sr.app.words import LANGUAGES, WORDS, PageError, language_of
 from saga_sr.audio.spectrogram import FLOOR_DB, RANGE_DB, comparison_image, spectrogram_db
 from saga_sr.config import ModelConfig, parse_model_config, untrained_guidance
 from saga_sr.support.errors import UserError
 from saga_sr.support.randomness import numpy_generator
+from saga_sr.support.shipped import MODEL, shipped_file
 from saga_sr.upsample.options import UpsampleOptions, upsample
 
 ROOT = Path(__file__).parents[2]
@@ -128,8 +130,10 @@ def test_command_line_listens_on_loopback_unless_told_otherwise() -> None:
 
 
 def test_command_line_starts_with_the_model_that_this_repository_ships() -> None:
-    assert parse_args([]).model == [str(DEMO_MODEL)]
-    assert (DEMO_MODEL / "config.json").is_file()
+    demo_model = shipped_file(MODEL)
+    assert parse_args([]).model == [str(demo_model)]
+    assert demo_model is not None
+    assert (demo_model / "config.json").is_file()
 
 
 def test_serving_without_gradio_says_what_to_install(
@@ -258,8 +262,8 @@ def test_acoustic_guidance_is_offered_where_the_model_was_trained_for_it(
 @pytest.mark.parametrize("stage", STAGES)
 def test_options_leave_out_what_the_model_does_not_have(stage: str) -> None:
     config = demo_config(**STAGES[stage])
-    options = facts.options_from(config, False, 9000, "rain", 7.0, 1.5, 1.2, 3.0)
-    automatic = facts.options_from(config, True, 9000, "rain", 7.0, 1.5, 1.2, 3.0)
+    options = options_from(config, False, 9000, "rain", 7.0, 1.5, 1.2, 3.0)
+    automatic = options_from(config, True, 9000, "rain", 7.0, 1.5, 1.2, 3.0)
     assert (options.target_rolloff_hz is None) == (stage == "F0")
     assert automatic.target_rolloff_hz is None
     assert (options.prompt == "rain") == (stage == "F2")
@@ -270,11 +274,11 @@ def test_options_leave_out_what_the_model_does_not_have(stage: str) -> None:
 @pytest.mark.parametrize("seed", [None, -1, 1.5, MAX_SEED + 1, 1e30, float("inf"), float("nan")])
 def test_options_a_seed_that_is_none_is_refused(seed: float | None) -> None:
     with pytest.raises(UserError, match=f"whole number from 0 to {MAX_SEED}"):
-        facts.options_from(demo_config(), False, 9000, "", 7, 1, 1, seed)
+        options_from(demo_config(), False, 9000, "", 7, 1, 1, seed)
 
 
 def test_options_the_largest_seed_is_taken() -> None:
-    assert facts.options_from(demo_config(), False, 9000, "", 7, 1, 1, MAX_SEED).seed == MAX_SEED
+    assert options_from(demo_config(), False, 9000, "", 7, 1, 1, MAX_SEED).seed == MAX_SEED
 
 
 @pytest.mark.parametrize(
@@ -285,7 +289,7 @@ def test_options_beyond_a_slider_are_refused(name: str, at: int, value: float) -
     controls: list[Any] = [demo_config(), False, 9000, "", 7, 1, 1, 0]
     controls[at] = value
     with pytest.raises(UserError, match=rf"^{name}.* may be from"):
-        facts.options_from(*controls)
+        options_from(*controls)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MOST_FLOORS = 15
+MOST_FLOORS = 11
 
 
 def module_name(path: Path) -> str:

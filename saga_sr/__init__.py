@@ -1,4 +1,7 @@
-"""SAGA-SR: semantically and acoustically guided audio super-resolution (arXiv 2509.24924)."""
+"""SAGA-SR: semantically and acoustically guided audio super-resolution (arXiv 2509.24924).
+
+The files beside this one are the paper's nouns; docs/method.md gives the order to read them in.
+"""
 
 import signal
 import sys

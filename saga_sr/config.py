@@ -284,7 +284,10 @@ class SamplingSection(Section):
 
 @dataclass(frozen=True)
 class Stage:
-    """Which conditions exist beside the LR latent and the seconds."""
+    """F0, F1, F2 of the user's plan: the conditions beside the LR latent and the seconds.
+
+    F0 has none, F1 text, F2 both roll-offs, with text or without.
+    """
 
     text: bool
     rolloff: bool

@@ -1,4 +1,4 @@
-"""Rectified flow: the maths of training.
+"""Rectified flow (paper: flow matching): the maths of training.
 
 Time convention, written down only here and used everywhere (stable-audio-tools' `rectified_flow`):
 

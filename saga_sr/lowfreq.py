@@ -1,4 +1,4 @@
-"""Low-frequency replacement (paper: post-processing): the input stays, the model adds above it.
+"""The crossover, or low-frequency replacement (paper: post-processing): the input stays below.
 
     out = generated + LP(lr_audio - generated)
 
@@ -15,15 +15,15 @@ its limitation.
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from saga_sr.audio.filters import block_length, kernel_response, overlap_save, pad_reflected
+from saga_sr.support.choices import CROSSOVERS, Crossover
 
-Mode = Literal["soft", "hard", "off"]
+Mode = Crossover
 RIPPLE_DB = 90.0
 _KAISER_BETA = 0.1102 * (RIPPLE_DB - 8.7)
 _TRANSITION_OF_CUTOFF = 0.1  # one auditory filter (ERB) is 0.108 f + 25 Hz
@@ -64,7 +64,7 @@ def low_frequency_replace(
         return generated + _filtered(missing, kernels)
     if mode == "hard":
         return generated + _keep_bins(missing, cutoffs.to(generated), sample_rate)
-    raise ValueError(f"mode is {mode!r}; allowed: soft, hard, off")
+    raise ValueError(f"mode is {mode!r}; allowed: {', '.join(CROSSOVERS)}")
 
 
 def crossover_transition_hz(cutoff_hz: Tensor) -> Tensor:

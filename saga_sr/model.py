@@ -1,4 +1,4 @@
-"""The network of SAGA-SR: what the DiT is given, and the velocity that it answers.
+"""The network of SAGA-SR (paper, Fig. 2): what the DiT is given, the velocity that it answers.
 
                 LR latent --------concat on channels--------+
       x_t -----------------------------------------> [x_t, z_l] --> DiT --> velocity
@@ -325,7 +325,8 @@ class SAGASRModel(nn.Module):
         return conditioner.embedder(torch.full((1,), unit, device=device)).expand(size, -1)
 
     def _build_rolloff_prepend(self, rolloff_global: Tensor, timestep: Tensor) -> Tensor:
-        """The prepended roll-off token [B, 1, E]: roll-off plus timestep embedding, projected."""
+        """How the roll-off enters the DiT, beside `_context`: a prepended token [B, 1, E], projected
+        from roll-off plus timestep embedding."""
         return self.dit.to_prepend_embed(rolloff_global + timestep).unsqueeze(1)
 
     def _dit_forward(

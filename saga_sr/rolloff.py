@@ -2,7 +2,8 @@
 
 The roll-off is the frequency below which 98.5 % of the time-summed STFT magnitude lies (paper,
 section 3). f_l is measured on the low-resolution audio, f_h on the high-resolution audio; at
-inference f_h is the user's control over how much high-frequency energy appears (Fig. 3).
+inference f_h is the user's control over how much high-frequency energy appears (Fig. 3). It enters
+the DiT twice, in `saga_sr.model`: as a token of `_context`, and by `_build_rolloff_prepend`.
 
 Everywhere outside the conditioner a roll-off is a frequency in Hz. The conditioner sees bin / 1025,
 which is in [0, 1): the 1025 bins of a 2048-point STFT end at bin 1024.

@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 
 from saga_sr.support.arguments import natural_number, positive_float, positive_int
-from saga_sr.support.choices import DEVICES, PRECISIONS, SOLVERS
+from saga_sr.support.choices import CROSSOVERS, DEVICES, PRECISIONS, SOLVERS
 from saga_sr.support.errors import UserError, run_cli
 
 SWEEPS: dict[str, tuple[float, ...]] = {
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--target_rolloff", type=_target, default="default", metavar="oracle|default|X",
         help="f_h: the truth's own, the model's default, or a number in [0, 1)")  # fmt: skip
     add("--no_text", action="store_true", help="give no clip its caption and transcript")
-    add("--crossover", choices=("soft", "hard", "off"), default="soft",
+    add("--crossover", choices=CROSSOVERS, default="soft",
         help="how the input's band is put back; off: models as they are")  # fmt: skip
     add("--sweep", nargs="+", action="append", default=[], metavar=("OPTION", "VALUE"),
         help="also measure each model over values of " + ", ".join(SWEEPS))  # fmt: skip

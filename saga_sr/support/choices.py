@@ -4,6 +4,8 @@ from typing import Literal, get_args
 
 Solver = Literal["euler", "midpoint", "heun", "ab2"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)
+Crossover = Literal["soft", "hard", "off"]
+CROSSOVERS: tuple[Crossover, ...] = get_args(Crossover)
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # Lightning's names
 DEVICES = ("auto", "cpu", "cuda", "mps")
 STORED_DTYPES = ("float16", "bfloat16", "float32")  # of prepared latents

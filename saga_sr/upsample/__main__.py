@@ -18,7 +18,7 @@ import signal
 from pathlib import Path
 
 from saga_sr.support.arguments import fraction, positive_float, positive_int
-from saga_sr.support.choices import DEVICES, PRECISIONS, SOLVERS
+from saga_sr.support.choices import CROSSOVERS, DEVICES, PRECISIONS, SOLVERS
 from saga_sr.support.errors import run_cli
 
 
@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the t-schedule: small steps first, as in N linear ones")  # fmt: skip
     add("--input_cutoff_hz", type=positive_float, metavar="HZ",
         help="where the input's band ends (measured)")  # fmt: skip
-    add("--crossover", choices=("soft", "hard", "off"), default="soft",
+    add("--crossover", choices=CROSSOVERS, default="soft",
         help="hard: the paper's, with its seam; off: the pure model")  # fmt: skip
     return parser
 

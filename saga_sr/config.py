@@ -286,7 +286,7 @@ class SamplingSection(Section):
 class Stage:
     """F0, F1, F2 of the user's plan: the conditions beside the LR latent and the seconds.
 
-    F0 has none, F1 text, F2 both roll-offs, with text or without.
+    F0 has none, F1 text, F2 text and both roll-offs.
     """
 
     text: bool

@@ -325,7 +325,7 @@ class SAGASRModel(nn.Module):
         return conditioner.embedder(torch.full((1,), unit, device=device)).expand(size, -1)
 
     def _build_rolloff_prepend(self, rolloff_global: Tensor, timestep: Tensor) -> Tensor:
-        """How the roll-off enters the DiT, beside `_context`: a prepended token [B, 1, E], projected
+        """How the roll-off enters the DiT beside `_context`: a prepended token [B, 1, E], projected
         from roll-off plus timestep embedding."""
         return self.dit.to_prepend_embed(rolloff_global + timestep).unsqueeze(1)
 

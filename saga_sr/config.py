@@ -256,6 +256,15 @@ class EMASection(Section):
     power: Annotated[float, Field(gt=0)] = 0.75
 
 
+class DegradationSection(Section):
+    """Shares of what ``--degradations`` names, and how often residue is added to any of them."""
+
+    lowpass: Annotated[float, Field(ge=0)] = 0.6
+    codec: Annotated[float, Field(ge=0)] = 0.25
+    resampler: Annotated[float, Field(ge=0)] = 0.15
+    residue: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
 class TrainingSection(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
@@ -265,6 +274,7 @@ class TrainingSection(Section):
     ema: EMASection = EMASection()
     timestep_sampler: Literal["uniform", "logit_normal"] = "logit_normal"
     dropout: DropoutSection = DropoutSection()
+    degradations: DegradationSection = DegradationSection()
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 1.0
 
 

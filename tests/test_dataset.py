@@ -594,3 +594,37 @@ def test_categories_are_folders_or_first_subfolders(tmp_path: Path) -> None:
     assert found(music / "a") == {("1", "")}
     twins = {category for _, category in found(music / "a", tmp_path / "in" / "speech" / "x")}
     assert twins == {"a", "x"}
+
+
+# ---------------------------------------------------------------------------- other degradations
+def test_other_degradations_are_functions_of_the_draw_and_leave_the_clips_alone(corpus):
+    reader = ClipReader(_index(corpus / "a"), 2 * SIZE)
+    plain = SAGASRDataset(reader, seed=3, compute_rolloff=True)
+    kinds = ("lowpass", "codec", "resampler", "residue")
+    other, again = (
+        SAGASRDataset(reader, seed=3, compute_rolloff=True, degradations=kinds) for _ in range(2)
+    )
+    made_by = set()
+    for draw in range(12):
+        (hr, found), (_, expected), (same_hr, _) = other[draw], again[draw], plain[draw]
+        assert torch.equal(hr, same_hr)
+        assert torch.equal(found["lr_audio"], expected["lr_audio"])
+        assert found["lr_audio"].shape == hr.shape
+        assert found["lr_passband_hz"] <= found["lr_cutoff_hz"] < RATE / 2
+        assert "lowpass" not in found
+        measured = spectral_rolloff(found["lr_audio"][None], RATE).item()
+        assert found["rolloff_low"] == pytest.approx(measured)
+        made_by.add(str(found.get("degradation", "lowpass")).partition("-")[0])
+    assert len(made_by) > 2
+
+
+def test_residue_alone_changes_some_low_passed_clips_a_little(reader):
+    plain = SAGASRDataset(reader, seed=3)
+    other = SAGASRDataset(reader, seed=3, degradations=("lowpass", "residue"))
+    changes = []
+    for draw in range(12):
+        one, two = plain[draw][1], other[draw][1]
+        assert one["lr_cutoff_hz"] == two["lr_cutoff_hz"]
+        changes.append((one["lr_audio"] - two["lr_audio"]).abs().max().item())
+    assert 0 < sum(change > 0 for change in changes) < 12
+    assert max(changes) < 0.05

@@ -165,6 +165,13 @@ def is_clipped(samples: np.ndarray) -> np.ndarray:
     return at_top if running.sum() > _FLAT_TOPS else np.zeros_like(at_top)
 
 
+def long_term_levels(audio: Tensor, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies from 1 kHz, 24 to an octave, and the median level of [C, T] in dB around each."""
+    samples = np.atleast_2d(audio.detach().cpu().double().numpy())
+    power = long_term_power(samples - samples.mean(axis=1, keepdims=True), sample_rate)
+    return _levels(power, sample_rate, _BELOW_CLIFF * sample_rate / 2)
+
+
 def _decibel(power: np.ndarray) -> np.ndarray:
     return 10 * np.log10(power + 1e-30)
 

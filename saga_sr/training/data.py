@@ -127,12 +127,17 @@ def _open_draws(options: Namespace, config: ModelConfig) -> SAGASRDataset | Late
             overfit_clips=options.overfit_clips,
             defer_lowpass=options.lowpass_on_device,
             measure_end=targets_end_with_spectrum(config),
+            degradations=options.degradations,
+            shares=config.training.degradations,
         )
     if not all(prepared):
         audio = options.train_dir[prepared.index(False)]
         raise UserError(f"--train_dir {audio}: holds no latents, but another folder does: give one")
     used = ("augment", "lowpass_resample", "lowpass_on_device", "min_bandwidth_hz")
-    if meaningless := [f"--{name}" for name in used if getattr(options, name)]:
+    meaningless = [f"--{name}" for name in used if getattr(options, name)]
+    if options.degradations != ["lowpass"]:
+        meaningless.append("--degradations")
+    if meaningless:
         raise UserError(
             f"{', '.join(meaningless)}: without effect on prepared latents: saga_sr.pre_encode has "
             "already chosen and low-passed their clips"

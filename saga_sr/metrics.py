@@ -1,8 +1,9 @@
 """How far a restored clip is from the truth, measured so that other people can compare.
 
 Published LSD figures differ because everybody measures another thing: another window, floor,
-mix-down and band. Here each definition has a name (`LSD_DEFINITIONS`). Our own, "saga", is
-symmetric, gives silence 0 and does not notice 16-bit rounding.
+mix-down and band. Here each definition has a name (`LSD_DEFINITIONS`). Our own, "saga",
+weighs both directions alike, asks nothing where the truth is silent (`level_in_silence_db` says
+what is heard there) and does not notice 16-bit rounding.
 
 LSD likes a blurred constant better than an independent draw from the truth's own distribution, so
 it never stands alone: `high_band_error_db` asks when and where energy appears above the cutoff,
@@ -38,6 +39,7 @@ SEAM_OCTAVES = 1 / 6  # width of the bands on the two sides of the cutoff
 MRSTFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window
 MRSTFT_POWER_FLOOR = 1e-8
 LEAST_BAND = 2 ** (1 / 3)  # a truth must reach a third octave beyond the cutoff
+_WINDOW_POWER = 3 / 8 * N_FFT  # sum of the squared Hann window
 _BIN_TOLERANCE = 1e-3  # of a bin; float32 places a frequency within 1e-4 of one
 
 
@@ -118,8 +120,8 @@ class LsdDefinition:
             d = log10(ref^2 / (est + floor)^2 + floor) on magnitudes.
         mono: channels are mixed down first; otherwise each channel is a clip of its own.
         pad_mode: what the centred STFT puts outside the clip.
-        counts_silence: frames where neither clip reaches the floor anywhere in the band count as
-            perfect agreement; otherwise they do not count, and padding changes nothing.
+        counts_silence: frames where the truth does not reach the floor anywhere in the band count;
+            otherwise they do not, padding changes nothing, and no hiss in them is a reward.
         scales_with_rate: window and hop keep their duration at other rates, as in ssr_eval.
     """
 
@@ -150,7 +152,8 @@ class LsdDefinition:
 
 LSD_DEFINITIONS: dict[str, LsdDefinition] = {
     "saga": LsdDefinition(
-        "this project: channel by channel, symmetric, floor 12 dB above 16-bit rounding noise",
+        "this project: channel by channel, frames where the truth is heard, floor 12 dB above 16-bit "
+        "rounding noise",
         floor=1e-6,
         mono=False,
         pad_mode="constant",
@@ -191,7 +194,7 @@ def lsd(
         low_hz, high_hz: the band that is measured, a number or [B]; None is the whole spectrum.
 
     Returns:
-        [B]. "saga" of two silent clips is 0.
+        [B]. "saga" is NaN where the truth is silent in the band: nothing can be said.
 
     Raises:
         UserError: unknown definition.
@@ -207,8 +210,33 @@ def lsd(
     per_frame = (squared.sum(dim=2) / in_band.sum(dim=2)).sqrt()  # [B, C, N]
     if rule.counts_silence:
         return per_frame.mean(dim=(1, 2))
-    audible = (torch.maximum(est_power, ref_power) > rule.floor) & in_band
-    return _mean_where(per_frame, audible.any(dim=2))
+    heard = ((ref_power > rule.floor) & in_band).any(dim=2)  # [B, C, N]
+    return _mean_where(per_frame, heard, empty=torch.nan)
+
+
+@_paired
+def level_in_silence_db(
+    est: Tensor,
+    ref: Tensor,
+    sample_rate: int = 44100,
+    low_hz: Hertz | None = None,
+    high_hz: Hertz | None = None,
+) -> Tensor:
+    """What is heard where the truth is silent: the estimate's level in the band over exactly the
+    frames that LSD "saga" leaves out, in dBFS; lower is better.
+
+    Args:
+        est, ref, sample_rate, low_hz, high_hz: as in `lsd`.
+
+    Returns:
+        [B], at least `BAND_FLOOR_DBFS`; NaN where the truth is nowhere silent in the band.
+    """
+    rule = LSD_DEFINITIONS["saga"]
+    est_power, ref_power = (_power(audio, rule.n_fft, rule.hop) for audio in (est, ref))
+    in_band = _band_mask(est_power, sample_rate, low_hz, high_hz)[:, None, :, None]
+    silent = ~((ref_power > rule.floor) & in_band).any(dim=2)  # [B, C, N]
+    mean_square = (est_power * in_band).sum(dim=2) * (2 / (rule.n_fft * _WINDOW_POWER))
+    return _level_db(_mean_where(mean_square, silent, empty=torch.nan))
 
 
 def _definition(name: str) -> LsdDefinition:
@@ -217,10 +245,11 @@ def _definition(name: str) -> LsdDefinition:
     return LSD_DEFINITIONS[name]
 
 
-def _mean_where(values: Tensor, counted: Tensor) -> Tensor:
-    """[B, ...] -> [B]: the mean of the counted values, 0 where none counts."""
+def _mean_where(values: Tensor, counted: Tensor, empty: float = 0.0) -> Tensor:
+    """[B, ...] -> [B]: the mean of the counted values, ``empty`` where none counts."""
     total = (values * counted).flatten(1).sum(dim=1)
-    return total / counted.flatten(1).sum(dim=1).clamp(min=1)
+    number = counted.flatten(1).sum(dim=1)
+    return torch.where(number > 0, total / number.clamp(min=1), empty)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -254,8 +283,7 @@ def _band_power(audio: Tensor, edges_hz: list[list[float]], sample_rate: int) ->
         given = torch.tensor(edges, dtype=power.dtype, device=power.device)[:, None]
         number, limits = _bins(power.shape[-2], sample_rate, given)
         member[item, : len(edges) - 1] = (number >= limits[:-1]) & (number < limits[1:])
-    window_power = 3 / 8 * N_FFT  # sum of the squared Hann window
-    return torch.einsum("bkf,bcfn->bckn", member, power) * (2 / (N_FFT * window_power))
+    return torch.einsum("bkf,bcfn->bckn", member, power) * (2 / (N_FFT * _WINDOW_POWER))
 
 
 def _level_db(mean_square: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from saga_sr.metrics import (
     band_edges_hz,
     frechet_distance,
     high_band_error_db,
+    level_in_silence_db,
     lsd,
     multi_resolution_stft,
     offline_embedding,
@@ -189,10 +190,27 @@ def test_lsd_saga_ignores_16_bit_rounding_where_ssr_eval_halves() -> None:
     assert lsd(as_int16(low), ref, "ssr_eval") < 0.7 * lsd(low, ref, "ssr_eval")
 
 
-def test_lsd_saga_of_silence_is_zero_where_ssr_eval_gives_12() -> None:
+def test_lsd_saga_says_nothing_of_a_silent_truth_where_ssr_eval_gives_12() -> None:
     silence = torch.zeros(1, 1, RATE)
-    assert lsd(silence, silence).item() == 0.0
+    assert lsd(silence, silence).isnan().all()
+    assert lsd(noise(), silence.double()).isnan().all()
     assert lsd(silence, silence, "ssr_eval").item() == pytest.approx(12.0, abs=1e-3)
+
+
+def test_hiss_where_the_truth_is_silent_changes_no_lsd_and_is_measured_by_itself() -> None:
+    ref, est = noise(seed=1), noise(seed=2)
+    silence, hiss = torch.zeros_like(ref), noise(seed=3, slope=0)
+    hiss = hiss * (10 ** (-60 / 20) / hiss.square().mean().sqrt())
+    ref, quiet, hissing = (
+        torch.cat([one, tail], -1) for one, tail in ((ref, silence), (est, silence), (est, hiss))
+    )
+    # only the two frames over the end of the sound differ
+    assert lsd(hissing, ref).item() == pytest.approx(lsd(quiet, ref).item(), abs=0.02)
+    assert level_in_silence_db(quiet, ref).item() == metrics.BAND_FLOOR_DBFS
+    assert level_in_silence_db(hissing, ref).item() == pytest.approx(-60, abs=0.2)
+    upper_half = level_in_silence_db(hissing, ref, low_hz=RATE / 4).item()
+    assert upper_half == pytest.approx(-63, abs=0.2)
+    assert level_in_silence_db(hissing, hissing).isnan().all()
 
 
 def test_lsd_saga_with_silence_appended_to_both_does_not_change() -> None:

@@ -27,6 +27,7 @@ from saga_sr.metrics import (
     LSD_DEFINITIONS,
     frechet_distance,
     high_band_error_db,
+    level_in_silence_db,
     lsd,
     offline_embedding,
     si_sdr,
@@ -113,6 +114,21 @@ def definitions() -> str:
         for name, (est, ref) in pairs.items()
     ]
     return markdown_table(["LSD of", *LSD_DEFINITIONS], rows)
+
+
+def hiss() -> str:
+    """The same guess with and without hiss where the truth is silent."""
+    truth, other = pink(1, 3.0), low(pink(1, 3.0)) + 0.1 * high(pink(2, 3.0))
+    silence = torch.zeros_like(truth)
+    truth = torch.cat([truth, silence], dim=-1)
+    hissing = 10 ** (-94 / 20) * pink(3, 3.0).sign()
+    rows = []
+    for name, tail in (("digital silence", silence), ("noise at -94 dBFS", hissing)):
+        est = torch.cat([other, tail], dim=-1)
+        of_rules = [value(lsd(est, truth, rule).item()) for rule in LSD_DEFINITIONS]
+        rows.append([name, *of_rules, f"{level_in_silence_db(est, truth).item():.1f}"])
+    header = ["in the silent half of the clip", *LSD_DEFINITIONS, "in silence (dBFS)"]
+    return markdown_table(header, rows)
 
 
 def blur() -> str:
@@ -207,6 +223,7 @@ def few_frames() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "definitions": definitions,
+    "hiss": hiss,
     "blur": blur,
     "noise and rhythm": noise_and_rhythm,
     "lossy truth": lossy_truth,

@@ -5,7 +5,8 @@
 DIR holds audio, by preference in a folder per category (music, speech, effects). Every file gives
 one clip, low-passed by the field's fixed filter (Chebyshev 1, order 8, zero phase), and every row
 of the tables is measured on exactly these clips: the unprocessed input, the best that the model's
-pretransform could do, two simple baselines, each model, each folder of predictions.
+pretransform could do, two simple baselines, each model with and without its transformer, each
+folder of predictions.
 
 A clip whose truth stops early (lossy sources) is measured up to where it stops. What cannot be
 measured is said, never averaged in. REPORT/report.md has tables and pictures, REPORT/clips.csv

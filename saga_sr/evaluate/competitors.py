@@ -4,6 +4,7 @@
     ceiling                  the truth through a model's pretransform: more it cannot reach
     band replication, noise  the baselines of `saga_sr.evaluate.baselines`
     a model                  `saga_sr.upsample`, told where the band ends
+    its start                the same without its DiT: where the flow starts, decoded
     predictions              audio files of somebody else
 
 All but the first get the low band back by the same crossover (`saga_sr.lowfreq`); predictions are
@@ -155,6 +156,14 @@ class Model(Competitor):
         known = Bandwidth(0.0, cutoff_hz, example.sample_rate / 2)
         pieces = restored(self.model, source, options, known, limit_input=False)
         return torch.cat(list(pieces), dim=-1)
+
+    def start(self, name: str) -> "Model":
+        """The row of what the model makes without its DiT: the noise that the flow starts from, in
+        the coordinates of its frame, decoded. With a frame of its own that is noise at the levels
+        which the low band promises; for the VAE it is whatever standard normal latents decode to.
+        """
+        options = replace(self.options, num_steps=0)
+        return replace(self, name=name, options=options, use_text=False, is_judged=False)
 
     @property
     def has_text(self) -> bool:

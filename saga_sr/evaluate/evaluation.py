@@ -136,6 +136,12 @@ def ceilings(models: Sequence[Model], flags: argparse.Namespace) -> list[Ceiling
     ]
 
 
+def starts(models: Sequence[Model]) -> list[Model]:
+    """What each makes without its DiT."""
+    alone = len(models) == 1
+    return [model.start("start" if alone else f"start of {model.name}") for model in models]
+
+
 def _same_pretransform(one: SAGASRModel, other: SAGASRModel) -> bool:
     ours, theirs = one.pretransform.state_dict(), other.pretransform.state_dict()
     return one.config.model.pretransform == other.config.model.pretransform and all(
@@ -161,6 +167,7 @@ def build_rows(flags: argparse.Namespace, models: Sequence[Model], rate: int) ->
         BandReplication(baseline),
         ShapedNoise(baseline, flags.seed, envelope),
         *predictions,
+        *starts(models),
         *models,
         *(swept(m, o, v) for m in models for o, values in flags.sweep.items() for v in values),
     ]

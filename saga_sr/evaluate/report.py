@@ -182,13 +182,17 @@ def group_table(results: Results, group: Group) -> str:
 
 def group_notes(results: Results, group: Group) -> list[str]:
     """What must be known to read a table: missing values and missing frames."""
-    notes = []
-    for row in results.values[group]:
-        total = max(len(clips) for clips in results.values[group][row].values())
-        for name, metric in results.metrics.items():
-            _, count = results.mean(group, row, name)
-            if count < total:
-                notes.append(f"{row}: {metric.label} has a value for {count} of {total} clips.")
+    notes, rows = [], list(results.values[group])
+    total = len(results.values[group][rows[0]]["lsd"])
+    for name, metric in results.metrics.items():
+        counts = {row: results.mean(group, row, name)[1] for row in rows}
+        if len(set(counts.values())) == 1:
+            counts = {"All rows": counts[rows[0]]}
+        notes += [
+            f"{row}: {metric.label} has a value for {count} of {total} clips."
+            for row, count in counts.items()
+            if count < total
+        ]
     for label in results.embeddings:
         frames, dimensions = results.num_frames(group, label)
         if frames <= dimensions:

@@ -76,6 +76,12 @@ def _lsd(one: Measured, definition: str = "saga", band: str = "full") -> float:
     return metrics.lsd(*one.pair, definition, rate, low_hz, high_hz).item()
 
 
+def _level_in_silence(one: Measured) -> float:
+    example = one.example
+    band_hz = example.lowpass.cutoff_hz, one.end_hz
+    return metrics.level_in_silence_db(*one.pair, example.sample_rate, *band_hz).item()
+
+
 def _high_band_error(one: Measured) -> float:
     example = one.example
     return metrics.high_band_error_db(
@@ -101,6 +107,13 @@ CLIP_METRICS: dict[str, Metric] = {
     "lsd": Metric("LSD", "definition saga, up to the truth's end", "low", _lsd),
     "lsd_hf": Metric("LSD-HF", "the same above the cutoff", "low", partial(_lsd, band="high")),
     "lsd_lf": Metric("LSD-LF", "the same below the cutoff", "low", partial(_lsd, band="low")),
+    "level_in_silence_db": Metric(
+        "in silence (dBFS)",
+        "level above the cutoff in the frames where the truth has nothing there, which LSD-HF "
+        "leaves out",
+        "low",
+        _level_in_silence,
+    ),
     "high_band_error_db": Metric(
         "band error (dB)",
         "mean absolute level difference of third octaves above the cutoff, frame by frame",

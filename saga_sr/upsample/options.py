@@ -39,7 +39,7 @@ class UpsampleOptions:
         prompt: what is heard; "" is no text.
         caption: ``auto`` lets Qwen2-Audio write a prompt for each window of the input.
         guidance_acoustic, guidance_text: s_a and s_t of eq. (4).
-        num_steps, solver: of the sampler.
+        num_steps, solver: of the sampler; 0 steps are where the flow starts, without the DiT.
         emulate_linear_steps: N of its t-schedule (`linear_quadratic_schedule`); None keeps the
             shape of the model's own.
         seed: of the noise.
@@ -139,6 +139,8 @@ def _settings(
 def _sampling(model: SAGASRModel, options: UpsampleOptions) -> SamplingSection:
     """The model's sampling block with what the user chose."""
     config = model.config
+    if options.num_steps == 0:
+        return config.sampling.model_copy(update={"num_steps": 0})
     if options.num_steps is not None:
         config = config.with_num_steps(options.num_steps)
     for name in ("guidance_acoustic", "guidance_text", "solver", "emulate_linear_steps"):

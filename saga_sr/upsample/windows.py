@@ -144,7 +144,7 @@ def solve_windows(
 
     Args:
         grid: where the windows lie.
-        evaluations: the solver, from `sampler.plan`.
+        evaluations: the solver, from `sampler.plan`; without any the noise is the result.
         velocity: (x [b, ..., window], t [b], the b windows' conditions) -> v shaped like x.
         condition: condition of window k; called once for each, in order, as windows enter.
         noise: (condition, start of its window, start, stop) -> noise [..., stop - start] on the
@@ -158,14 +158,14 @@ def solve_windows(
     """
     front = _Front(grid, len(evaluations), condition, noise)
     while front.finished < grid.count:
-        ready = front.ready(batch)
-        x = torch.stack([window.x() for window in ready])
-        t = x.new_tensor([evaluations[window.step].t for window in ready])
-        v = velocity(x, t, [window.condition for window in ready])
-        for window, part in zip(ready, v, strict=True):
-            window.deliver(part, evaluations[window.step])
-        if callback is not None:
-            callback(len(ready))
+        if ready := front.ready(batch):  # none where there is nothing to evaluate
+            x = torch.stack([window.x() for window in ready])
+            t = x.new_tensor([evaluations[window.step].t for window in ready])
+            v = velocity(x, t, [window.condition for window in ready])
+            for window, part in zip(ready, v, strict=True):
+                window.deliver(part, evaluations[window.step])
+            if callback is not None:
+                callback(len(ready))
         yield from front.leave()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny_models import built, tiny_demo, tiny_patches
 from tiny_restorer import tiny_model
 
 from saga_sr import metrics
@@ -20,11 +21,13 @@ from saga_sr.audio.index import AudioIndex
 from saga_sr.evaluate import __main__ as evaluate_flags
 from saga_sr.evaluate import evaluation, scores
 from saga_sr.evaluate.clips import choose_clips
+from saga_sr.evaluate.competitors import Model
 from saga_sr.evaluate.example import Example
 from saga_sr.evaluate.report import Results
 from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.support.errors import UserError
 from saga_sr.support.files import sha256_of
+from saga_sr.upsample.options import UpsampleOptions
 
 RATE = 44100
 
@@ -103,7 +106,7 @@ def report(data: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFact
 def test_evaluate_summary_has_the_means_of_the_csv(report: Path) -> None:
     lines = (report / "report.md").read_text(encoding="utf-8").splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("| LSD, band error (dB) |"))
-    header, rows = lines[start], lines[start + 2 : start + 9]
+    header, rows = lines[start], lines[start + 2 : start + 10]
     assert header.split(" | ")[1:] == [
         "music, 4 kHz", "speech, 4 kHz", "music, 9 kHz", "speech, 9 kHz |"
     ]  # fmt: skip
@@ -117,7 +120,7 @@ def test_evaluate_summary_has_the_means_of_the_csv(report: Path) -> None:
 
 def test_evaluate_measures_every_row_of_every_category_and_cutoff(report: Path) -> None:
     record = json.loads((report / "run.json").read_text(encoding="utf-8"))
-    rows = ["unprocessed", "ceiling", "band replication", "shaped noise", "tiny"]
+    rows = ["unprocessed", "ceiling", "band replication", "shaped noise", "start", "tiny"]
     rows += ["tiny num_steps=1", "tiny num_steps=2"]
     assert list(record["rows"]) == rows
     found = [(line["category"], line["cutoff_hz"], line["row"]) for line in record["results"]]
@@ -150,8 +153,13 @@ def test_evaluate_json_means_are_those_of_the_csv(report: Path) -> None:
             of_clips = values(report, category=line["category"], metric=metric, **wanted)
             if metric == "seam_step_db":
                 of_clips = {clip: abs(value) for clip, value in of_clips.items()}
-            assert mean == pytest.approx(np.mean(list(of_clips.values())), rel=1e-4, abs=1e-6)
-            assert line["clips"][metric] == len(of_clips)
+            present = [value for value in of_clips.values() if not math.isnan(value)]
+            assert line["clips"][metric] == len(present)
+            if metric == "level_in_silence_db":  # no frame of this noise is silent
+                assert (mean, present) == (None, [])
+            else:
+                assert len(present) == len(of_clips)
+                assert mean == pytest.approx(np.mean(present), rel=1e-4, abs=1e-6)
 
 
 def test_evaluate_json_says_which_stretch_of_which_file_was_measured(
@@ -217,6 +225,31 @@ def test_evaluate_a_swept_point_equals_the_model_run_that_way(report: Path) -> N
     plain = values(report, row="tiny", metric="lsd", cutoff_hz="4000")  # --num_steps 2
     assert plain == values(report, row="tiny num_steps=2", metric="lsd", cutoff_hz="4000")
     assert plain != values(report, row="tiny num_steps=1", metric="lsd", cutoff_hz="4000")
+
+
+@pytest.mark.parametrize("raw", [tiny_demo(), tiny_patches()], ids=["prior", "patches"])
+def test_evaluate_start_is_the_same_whatever_the_dit_and_fills_the_band(
+    raw: dict[str, Any],
+) -> None:
+    audio = torch.from_numpy(noise(0.3, 1).T.copy())  # several windows
+    lowpass = field_lowpass(6000.0)
+    example = Example("clip", audio, apply_lowpass(audio, RATE, lowpass), RATE, lowpass)
+    row = Model("tiny", built(raw), "", UpsampleOptions(num_steps=2))
+    whole, start = row.restore(example), row.start("start").restore(example)
+    for parameter in row.model.dit.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    assert torch.equal(row.start("start").restore(example), start)
+    assert not torch.equal(row.restore(example), whole)
+    assert start.shape == audio.shape
+    above = [one - apply_lowpass(one, RATE, field_lowpass(7000.0)) for one in (start, audio)]
+    ratio_db = 20 * math.log10(above[0].std() / above[1].std())
+    assert -30 < ratio_db < 30
+
+
+def test_evaluate_says_once_of_all_rows_how_many_clips_have_a_value(report: Path) -> None:
+    text = (report / "report.md").read_text(encoding="utf-8")
+    assert "- All rows: in silence (dBFS) has a value for 0 of 4 clips." in text
+    assert "tiny: in silence" not in text
 
 
 def test_evaluate_page_shows_existing_pictures_and_no_swept_row_in_the_boxplots(

@@ -26,7 +26,7 @@ def numbers(text: str) -> list[float]:
     return [float(one) for one in re.findall(r"-?\d+\.\d+", text)]
 
 
-@pytest.mark.parametrize("name", ["definitions", "blur", "noise and rhythm", "mix-down"])
+@pytest.mark.parametrize("name", ["definitions", "hiss", "blur", "noise and rhythm", "mix-down"])
 def test_pitfalls_page_holds_what_the_script_computes(script: ModuleType, name: str) -> None:
     page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
     written = page.split(script.BEGIN.format(name))[1].split(script.END.format(name))[0].strip()

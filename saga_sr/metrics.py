@@ -152,8 +152,8 @@ class LsdDefinition:
 
 LSD_DEFINITIONS: dict[str, LsdDefinition] = {
     "saga": LsdDefinition(
-        "this project: channel by channel, frames where the truth is heard, floor 12 dB above 16-bit "
-        "rounding noise",
+        "this project: channel by channel, frames where the truth is heard, floor 12 dB above "
+        "16-bit rounding noise",
         floor=1e-6,
         mono=False,
         pad_mode="constant",

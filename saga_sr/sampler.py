@@ -121,7 +121,7 @@ def plan(solver: str, times: list[float]) -> list[Evaluation]:
 
 
 def solver_plan(sampling: "SamplingSection") -> list[Evaluation]:
-    """The evaluations of the DiT that ``sampling`` asks for, eq. (4) counted as one; none for 0 steps."""
+    """The evaluations of the DiT that ``sampling`` asks for, none for 0 steps; eq. (4) is one."""
     if sampling.num_steps == 0:
         return []
     times = linear_quadratic_schedule(sampling.num_steps, sampling.emulate_linear_steps)

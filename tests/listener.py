@@ -1,5 +1,6 @@
 """Somebody in front of a listening page from disk, in a headless Chromium."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class Listener:
             "intl.accept_languages": language,
         }
         options.add_experimental_option("prefs", preferences)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.browser = webdriver.Chrome(
             options, webdriver.ChromeService(shutil.which("chromedriver"))
         )
@@ -100,6 +101,16 @@ class Listener:
     def position_s(self) -> float:
         return self.run("return player.position")
 
+    def requests(self) -> list[str]:
+        """Every address that the page asked for since the last time."""
+        messages = [json.loads(one["message"])["message"] for one in self._log("performance")]
+        sent = [one["params"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+        ours = [one for one in sent if one["documentURL"].startswith("file:")]
+        return [one["request"]["url"] for one in ours]
+
     def errors(self) -> list[str]:
         """What the browser complains about."""
-        return [entry["message"] for entry in self.browser.get_log("browser")]
+        return [entry["message"] for entry in self._log("browser")]
+
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        return self.browser.get_log(kind)

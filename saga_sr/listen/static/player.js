@@ -6,7 +6,8 @@
 const SWITCH_S = 0.012; // crossfade between versions: equal low bands add up to themselves
 const EDGE_S = 0.008; // fade at start, stop and jump
 const SEAM_S = 0.01; // crossfade inside a loop
-const LEAD_S = 0.01; // events are scheduled this far ahead of the clock
+const LEAD_S = 0.01; // a switch is scheduled this far ahead of the clock
+const START_S = 0.03; // a start, which takes longer to prepare
 
 class Player {
   constructor() {
@@ -101,7 +102,9 @@ class Player {
   }
 
   setRegion(region) {
-    this.region = region;
+    const rate = this.buffers.length ? this.buffers[0].sampleRate : 1;
+    const whole = (seconds) => Math.round(seconds * rate) / rate;
+    this.region = region && { start: whole(region.start), end: whole(region.end) };
     const start = region ? region.start : this.position;
     if (this.isPlaying) this.play(start);
     else this._rest = start;
@@ -122,10 +125,13 @@ class Player {
   }
 
   _start(offset, span) {
-    const time = this.context.currentTime + 2 * LEAD_S;
+    // On whole samples: between them a browser would interpolate, and start on a gain's old value.
+    const whole = (seconds) => Math.ceil(seconds * this.context.sampleRate) / this.context.sampleRate;
+    const played = this.buffers.map((buffer, i) => (this.isLooping ? this._loop(i, span) : buffer));
+    const time = whole(this.context.currentTime + START_S); // the work is done: now look at the clock
     const deck = {
       span,
-      offset,
+      offset: whole(offset),
       isLoop: this.isLooping,
       startTime: time,
       level: this.context.createGain(),
@@ -133,23 +139,24 @@ class Player {
       settled: 0,
       selected: this.selected,
     };
+    deck.level.gain.value = 0;
     deck.level.gain.setValueAtTime(0, time);
     deck.level.gain.linearRampToValueAtTime(1, time + EDGE_S);
     deck.level.connect(this.output);
-    this.buffers.forEach((buffer, index) => {
+    played.forEach((buffer, index) => {
       const source = this.context.createBufferSource();
       const gain = this.context.createGain();
-      gain.gain.setValueAtTime(index === this.selected ? this.gains[index] : 0, time);
+      const value = index === this.selected ? this.gains[index] : 0;
+      gain.gain.value = value;
       source.connect(gain).connect(deck.level);
+      source.buffer = buffer;
       if (deck.isLoop) {
-        source.buffer = this._loop(index, span);
         source.loop = true;
-        source.start(time, offset - span.start);
+        source.start(time, deck.offset - span.start);
       } else {
-        source.buffer = buffer;
-        source.start(time, offset, span.end - offset);
+        source.start(time, deck.offset, span.end - deck.offset);
       }
-      deck.voices.push({ source, gain: gain.gain, value: index === this.selected ? this.gains[index] : 0 });
+      deck.voices.push({ source, gain: gain.gain, value });
     });
     this.heard.add(this.selected);
     if (!deck.isLoop) {
@@ -168,7 +175,8 @@ class Player {
     const old = this._deck;
     this._deck = deck;
     if (!old) return;
-    const begin = Math.max(this.context.currentTime + 2 * LEAD_S, old.startTime + EDGE_S);
+    const next = deck ? deck.startTime : this.context.currentTime + START_S;
+    const begin = Math.max(next, old.startTime + EDGE_S);
     old.level.gain.setValueAtTime(1, begin);
     old.level.gain.linearRampToValueAtTime(0, begin + EDGE_S);
     for (const { source } of old.voices) source.stop(begin + EDGE_S + 0.01);

@@ -72,6 +72,10 @@ class Listener:
     def one(self, selector: str) -> Any:
         return self.browser.find_element("css selector", selector)
 
+    def text(self, selector: str) -> str:
+        """Read at once: the page may draw itself anew between finding and reading."""
+        return self.run("return document.querySelector(arguments[0]).textContent", selector)
+
     def click(self, selector: str) -> None:
         self.until(lambda: self.one(selector).is_enabled())
         self.one(selector).click()

@@ -412,7 +412,8 @@ function metricHead(metric) {
 }
 
 function metricCell(name, value, isBest) {
-  const text = value === null || value === undefined ? "–" : Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(2);
+  const digits = Math.abs(value) >= 100 ? 1 : 2;
+  const text = value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
   return el("td", { className: isBest ? "num best" : "num", "data-label": page.metrics[name].label }, text);
 }
 
@@ -924,7 +925,7 @@ function paintStage(preview = null) {
     paper.fillStyle = ink;
     paper.textAlign = "right";
     for (const tick of ticksOf(0, clip.sample_rate / 2000, 5)) {
-      if (y(tick * 1000) > 12) paper.fillText(tick ? String(tick) : "0", left - 6, y(tick * 1000) + (tick ? 4 : 0));
+      if (y(tick * 1000) > 22) paper.fillText(tick ? String(tick) : "0", left - 6, y(tick * 1000) + (tick ? 4 : 0));
     }
     paper.fillText("kHz", left - 6, 10);
     paper.strokeStyle = "rgba(255, 255, 255, 0.85)";
@@ -982,7 +983,7 @@ function paintAll() {
       ? say("loop_region", { from: region.start.toFixed(2), to: region.end.toFixed(2) })
       : say("loop_all");
     const loop = one(".loop");
-    loop.textContent = `${say("loop")}: ${what}`;
+    loop.textContent = `${say("loop")} · ${what}`;
     loop.setAttribute("aria-pressed", String(player.isLooping));
     one(".clear").hidden = !region;
     const current = view.shown[view.selected];

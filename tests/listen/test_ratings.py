@@ -161,7 +161,7 @@ def test_interval_of_one_listener_is_students_over_clips() -> None:
 
 def test_interval_covers_the_mean_where_listeners_and_clips_differ() -> None:
     """Crossed random effects: 95 % of intervals are to hold the mean; independent ratings'
-    intervals would hold it in 60 %."""
+    intervals hold it far too seldom."""
     rng = np.random.default_rng(1)
     raters, items = np.divmod(np.arange(6 * 10), 10)
     covered = naive = 0

@@ -21,10 +21,10 @@ function ticksOf(low, high, count) {
   return ticks;
 }
 
-function shortNumber(value) {
+function shortNumber(value, digits = 3) {
   if (Math.abs(value) >= 1e6) return `${+(value / 1e6).toPrecision(3)}M`;
   if (Math.abs(value) >= 1e4) return `${+(value / 1e3).toPrecision(3)}k`;
-  return String(+value.toPrecision(3));
+  return String(+value.toPrecision(Math.min(digits, 12))).replace("-", "−");
 }
 
 function chart({ metric, lines }, colourOf) {
@@ -41,10 +41,12 @@ function chart({ metric, lines }, colourOf) {
   const x = (value) => left + ((value - x0) / (x1 - x0)) * (width - left - right);
   const y = (value) => height - bottom - ((value - y0) / (y1 - y0)) * (height - top - bottom);
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": metric });
-  for (const tick of ticksOf(y0, y1, 4)) {
+  const ticks = ticksOf(y0, y1, 4);
+  const digits = Math.max(3, Math.ceil(Math.log10(Math.max(...ticks.map(Math.abs)) / (ticks[1] - ticks[0]))) + 1) || 3; // prettier-ignore
+  for (const tick of ticks) {
     picture.append(
       svg("line", { x1: left, x2: width - right, y1: y(tick), y2: y(tick), class: "grid" }),
-      svg("text", { x: left - 6, y: y(tick) + 3.5, "text-anchor": "end" }, shortNumber(tick)),
+      svg("text", { x: left - 6, y: y(tick) + 3.5, "text-anchor": "end" }, shortNumber(tick, digits)),
     );
   }
   for (const tick of ticksOf(x0, x1, 4)) {

@@ -400,7 +400,7 @@ function versionTable() {
       el("td", { className: "name" }, el("b", {}, version.name), roleTag(version.name)),
       el("td", { className: "thumb" }, thumb(index)),
       el("td", { className: "num level", "data-label": say("level") }, levelText(version)),
-      ...names.map((name) => metricCell(name, version.metrics[name], best.get(name) === version.name)),
+      ...names.map((name) => metricCell(name, version.metrics[name], best.get(name).includes(version.name))),
     ),
   );
   return el("table", { className: "versions" }, el("thead", {}, head), el("tbody", {}, ...rows));
@@ -417,14 +417,17 @@ function metricCell(name, value, isBest) {
   return el("td", { className: isBest ? "num best" : "num", "data-label": page.metrics[name].label }, text);
 }
 
-// metric -> name of the best of the systems and baselines; none where only one has a value.
+// metric -> names of the best of the systems and baselines, to two decimals; none where all are equal.
 function bestOf(rows) {
   const best = new Map();
   for (const [name, { good }] of Object.entries(page.metrics)) {
     const judged = rows
       .filter(([row, metrics]) => ["system", "baseline"].includes(roleOf.get(row)) && typeof metrics[name] === "number")
-      .map(([row, metrics]) => [row, good === "high" ? -metrics[name] : good === "zero" ? Math.abs(metrics[name]) : metrics[name]]);
-    if (judged.length > 1) best.set(name, judged.reduce((a, b) => (b[1] < a[1] ? b : a))[0]);
+      .map(([row, metrics]) => [row, good === "high" ? -metrics[name] : good === "zero" ? Math.abs(metrics[name]) : metrics[name]])
+      .map(([row, value]) => [row, Number(value.toFixed(2))]);
+    const least = Math.min(...judged.map(([, value]) => value));
+    const winners = judged.filter(([, value]) => value === least).map(([row]) => row);
+    best.set(name, winners.length < judged.length ? winners : []);
   }
   return best;
 }
@@ -473,7 +476,7 @@ function averages() {
         el("thead", {}, el("tr", {}, el("th", { className: "name" }, say("version")), ...names.map((name) => metricHead(page.metrics[name])))),
         el("tbody", {}, ...rows.map(([name, metrics]) =>
           el("tr", { style: `--colour: ${colourOf(name)}` }, el("td", { className: "name" }, el("i", { className: "dot" }), name),
-            ...names.map((metric) => metricCell(metric, metrics[metric], best.get(metric) === name)))))),
+            ...names.map((metric) => metricCell(metric, metrics[metric], best.get(metric).includes(name))))))),
     ),
   ); // prettier-ignore
 }

@@ -61,10 +61,10 @@ def text_for_clip(caption: str | None, transcript: str | None, use_caption: bool
     The caption and then the transcript where both exist, one of them where one does. Without
     ``use_caption`` (``--disable_caption``) the transcript alone.
     """
-    return " ".join(part for part in _text_parts(caption, transcript, use_caption) if part)
+    return " ".join(part for part in text_parts(caption, transcript, use_caption) if part)
 
 
-def _text_parts(caption: str | None, transcript: str | None, use_caption: bool) -> tuple[str, str]:
+def text_parts(caption: str | None, transcript: str | None, use_caption: bool) -> tuple[str, str]:
     return tidy_text(caption) if use_caption else "", tidy_text(transcript)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from saga_sr.data.caption_table import CAPTION_FILE
-from saga_sr.text import _text_parts
+from saga_sr.text import text_parts
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,6 @@ def text_coverage(
     """Count what `text_for_clip` gives for each (caption, transcript) of ``clips``."""
     counts = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
     for caption, transcript in clips:
-        used_caption, used_transcript = _text_parts(caption, transcript, use_caption)
+        used_caption, used_transcript = text_parts(caption, transcript, use_caption)
         counts[bool(used_caption), bool(used_transcript)] += 1
     return TextCoverage(*counts.values())

@@ -81,18 +81,7 @@ def load_models(flags: argparse.Namespace) -> list[Model]:
     device = pick_device(flags.device)
     oracle = flags.target_rolloff == ORACLE
     target = flags.target_rolloff if isinstance(flags.target_rolloff, float) else None
-    options = UpsampleOptions(
-        target_rolloff=target,
-        guidance_acoustic=flags.guidance_acoustic,
-        guidance_text=flags.guidance_text,
-        num_steps=flags.num_steps,
-        emulate_linear_steps=flags.emulate_linear_steps,
-        solver=flags.solver,
-        seed=flags.seed,
-        crossover=flags.crossover,
-        precision=flags.precision,
-        window_batch=flags.window_batch,
-    )
+    options = UpsampleOptions.of(flags, target_rolloff=target)
     models = []
     for name, folder in named_folders(flags.model, "--model"):
         loaded = SAGASRModel.from_pretrained(folder).to(device)

@@ -32,7 +32,7 @@ from saga_sr.support.errors import EXIT_PARTIAL, EXIT_USER_ERROR, UserError
 from saga_sr.support.files import fitting_name, remove_leftovers
 from saga_sr.support.shipped import shipped_model
 from saga_sr.upsample.jobs import Job, Journal, collect_jobs
-from saga_sr.upsample.options import UpsampleOptions, _settings, passes_through, restored
+from saga_sr.upsample.options import UpsampleOptions, passes_through, resolve, restored
 
 _BAR = "{l_bar}{bar}| {elapsed}<{remaining}"
 
@@ -232,11 +232,6 @@ def _check_encodings(jobs: list[Job], bits: str | None) -> None:
             raise UserError(f"--bits {bits}: a {suffix} file holds {allowed}")
 
 
-def _options(flags: argparse.Namespace) -> UpsampleOptions:
-    names = UpsampleOptions.__dataclass_fields__
-    return UpsampleOptions(**{name: getattr(flags, name) for name in names})
-
-
 def _fingerprint(model: SAGASRModel, flags: argparse.Namespace, options: UpsampleOptions) -> str:
     """Everything but the input and the seed that the samples of an output depend on."""
     chosen = asdict(replace(options, seed=0, window_batch=None))
@@ -253,12 +248,12 @@ def main(flags: argparse.Namespace) -> int:
     looked = Scan()
     jobs = collect_jobs(flags.inputs, flags.output, flags.format, looked)
     _check_encodings(jobs, flags.bits)
-    device, options = pick_device(flags.device), _options(flags)
+    device, options = pick_device(flags.device), UpsampleOptions.of(flags)
     model = SAGASRModel.from_pretrained(flags.model or shipped_model())
     fingerprint = _fingerprint(model, flags, options)
     model = model.to(device)
     # A wrong option is one error, not one per file.
-    _settings(model, options, Bandwidth(0.0, 1.0, model.config.sample_rate / 2))
+    resolve(model, options, Bandwidth(0.0, 1.0, model.config.sample_rate / 2))
     for folder in {job.root for job in jobs if job.root is not None}:
         _make_folder(folder)
     if looked.others:

@@ -1,9 +1,10 @@
 """What a user of `upsample` may choose, and the call itself for audio in memory."""
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -64,6 +65,12 @@ class UpsampleOptions:
     precision: str = "32-true"
     window_batch: int | None = None
 
+    @classmethod
+    def of(cls, flags: argparse.Namespace, **chosen: Any) -> "UpsampleOptions":
+        """The options that a command's flags name alike, with ``chosen`` in their place."""
+        given = {name: getattr(flags, name) for name in cls.__dataclass_fields__ if name in flags}
+        return cls(**(given | chosen))
+
 
 def upsample(
     model: SAGASRModel,
@@ -110,7 +117,7 @@ def restored(
     """The stream behind `upsample`: pieces [C, n]. Full-band and silent sources pass through."""
     if passes_through(options, bandwidth):
         return resampled(source, model.config.sample_rate)
-    settings = _settings(model, options, bandwidth, limit_input)
+    settings = resolve(model, options, bandwidth, limit_input)
     return restore_stream(model, source, settings, progress)
 
 
@@ -119,9 +126,14 @@ def passes_through(options: UpsampleOptions, bandwidth: Bandwidth) -> bool:
     return options.input_cutoff_hz is None and (bandwidth.is_full or bandwidth.is_silent)
 
 
-def _settings(
+def resolve(
     model: SAGASRModel, options: UpsampleOptions, bandwidth: Bandwidth, limit_input: bool = True
 ) -> Settings:
+    """What ``options`` mean for a model and a source.
+
+    Raises:
+        UserError: an option does not suit the model.
+    """
     device = next(model.dit.parameters()).device
     return Settings(
         sampling=_sampling(model, options),

@@ -101,7 +101,7 @@ def test_upsample_reports_progress_up_to_its_end():
         (UpsampleOptions(target_rolloff=1.0), "--target_rolloff is 1; allowed"),
         (UpsampleOptions(target_rolloff_hz=30_000), "--target_rolloff_hz is 30000; allowed"),
         (UpsampleOptions(input_cutoff_hz=30_000), "--input_cutoff_hz is 30000; allowed"),
-        (UpsampleOptions(num_steps=0), r"sampling\.num_steps is 0"),
+        (UpsampleOptions(num_steps=-1), r"sampling\.num_steps is -1"),
     ],
 )
 def test_upsample_with_an_option_that_does_not_suit_the_model_says_so(options, message):

@@ -6,7 +6,8 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("models/saga-sr-demo/config.json", "models/saga-sr-demo/model.safetensors")
+MODEL = "models/saga-sr-demo"
+SHIPPED = tuple(f"{MODEL}/{name}" for name in ("config.json", "model.safetensors", "sources.json"))
 ROOT = Path(__file__).parent
 
 

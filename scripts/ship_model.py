@@ -40,10 +40,18 @@ def main() -> None:
     parser.add_argument("--solver")
     parser.add_argument("--guidance_acoustic", type=float)
     parser.add_argument("--guidance_text", type=float)
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        help="output folder of fetch_corpus.py, whose full-band part it was trained on: its "
+        "sources go into the card's sources.json",
+    )
     options = parser.parse_args()
 
     import torch
 
+    from fetch_corpus import read_manifest
+    from saga_sr.evaluate.sources import write_sources
     from saga_sr.model import SAGASRModel
 
     model = SAGASRModel.from_pretrained(options.run / "export")
@@ -54,6 +62,8 @@ def main() -> None:
             value = None if value == "expected" else value
             model.config = model.config.replacing(f"sampling.{name}", value)
     folder = model.save_pretrained(options.output, dtype=torch.float16)
+    if options.corpus is not None:
+        write_sources(read_manifest(options.corpus), folder, full_band=True)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
     print(f"{folder}: {size:.1f} MiB")
 

@@ -49,6 +49,7 @@ from saga_sr.evaluate.scores import (
     recogniser_metrics,
     visqol_metric,
 )
+from saga_sr.evaluate.sources import Shared, shared_sources
 from saga_sr.listen.page import ANCHOR, ListeningPage, PageClip, PageMetric, Role, Version
 from saga_sr.lowfreq import Mode
 from saga_sr.lowpass import field_lowpass
@@ -354,6 +355,15 @@ class Evaluation:
             notes.append(f"Not measured: {len(problems)} of {len(clips)} clips ({listed}{more}).")
         return notes
 
+    def shared_sources(self) -> list[Shared]:
+        """What the clips share with the cards of the models."""
+        index = self.clips.index
+        files = [index.relative_path(clip.crop.position) for clip in self.clips.clips]
+        models = [row for row in self.rows if isinstance(row, Model) and row.is_judged]
+        return [
+            shared_sources(row.name, Path(row.folder), self.flags.data, files) for row in models
+        ]
+
     def introduction(self) -> list[str]:
         flags, clips = self.flags, self.clips.clips
         channels = "mixed down to mono" if flags.mono else "with their own channels"
@@ -363,6 +373,7 @@ class Evaluation:
             f"crossover {flags.crossover}. Target roll-off: {flags.target_rolloff}. "
             "What defines this run stands in run.json, every number in clips.csv."
         ]
+        parts += [str(shared) for shared in self.shared_sources()]
         silent = [clip.name for clip in clips if clip.end_hz == 0]
         if silent:
             parts.append(f"Silent and not measured: {len(silent)} ({', '.join(silent[:5])}).")
@@ -386,6 +397,7 @@ class Evaluation:
             "lsd_definitions": {name: asdict(rule) for name, rule in LSD_DEFINITIONS.items()},
             "band_floor_dbfs": BAND_FLOOR_DBFS,
             "clips": self.clips.describe(),
+            "shared_sources": {one.model: one.clips for one in self.shared_sources()},
             "not_measured": {
                 f"{hz:g}": {c.name: p for c in self.clips.clips if (p := c.problem(hz)) is not None}
                 for hz in cutoffs
@@ -455,6 +467,8 @@ def main(flags: argparse.Namespace) -> None:
     )
     evaluation = Evaluation(flags, clips, rows, *build_metrics(flags))
     evaluation.check()
+    for shared in evaluation.shared_sources():
+        print(shared)
     prepare_text(models, clips)
     evaluation.measure_all()
     sweeps = {

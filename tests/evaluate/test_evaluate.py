@@ -192,6 +192,8 @@ def test_evaluate_silent_and_dull_clips_are_named_and_not_averaged(report: Path)
     text = (report / "report.md").read_text(encoding="utf-8")
     assert "Silent and not measured: 1 (speech/silent)" in text
     assert "### speech, 9 kHz (1 clip)" in text
+    assert "What tiny was trained on is not known" in text
+    assert record["shared_sources"] == {"tiny": None}
     assert "Truths of 1 of these clips stop at 10." in text
 
 

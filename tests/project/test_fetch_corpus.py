@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -89,6 +90,22 @@ def test_place_held_out_languages_are_not_heard_in_games(path):
     assert corpus_sources.place_tuxpaint(PurePosixPath(path)) is None
     assert corpus_sources.place_unknown_horizons(PurePosixPath("voice/fr/0/1.ogg")) is None
     assert corpus_sources.place_unknown_horizons(PurePosixPath("voice/de/0/1.ogg")) is not None
+
+
+@pytest.mark.parametrize(
+    "name", [*corpus_sources.RESERVED, "fillets-ng-data-cs", "0ad-data-common", "GCompris-qt-data"]
+)
+def test_reserved_packages_are_refused_by_name_before_anything_is_fetched(tmp_path, name):
+    source = replace(corpus_sources.DEBIAN[0], package=name)
+    with pytest.raises(UserError, match=f"{name}: reserved"):
+        fetch_corpus.fetch(source, tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_no_set_holds_a_reserved_package():
+    packages = [source.package for one in corpus_sources.SETS.values() for source in one]
+    assert packages
+    assert not any(map(corpus_sources.is_reserved, packages))
 
 
 def test_place_single_cycles_are_left_out():

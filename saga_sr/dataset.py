@@ -22,7 +22,6 @@ likely as the next, however big it is. Rules that would otherwise be accidents:
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from dataclasses import asdict, dataclass
 from functools import wraps
 from math import ceil
@@ -41,7 +40,7 @@ from saga_sr.audio.file import resampled_length
 from saga_sr.audio.index import AudioIndex
 from saga_sr.config import DegradationSection
 from saga_sr.degradation import Kind, add_residue, draw_degradation, draw_kind, kept_hz
-from saga_sr.lowpass import Lowpass, LowpassOptions, apply_lowpass, draw_lowpass, field_lowpass
+from saga_sr.lowpass import Lowpass, LowpassOptions, apply_lowpass, draw_lowpass
 from saga_sr.rolloff import spectral_rolloff
 from saga_sr.support.errors import UserError
 from saga_sr.support.randomness import numpy_generator
@@ -313,7 +312,7 @@ class SAGASRDataset(Dataset[Item]):
         rng = numpy_generator("sample", self.seed, repeated)
         crop, hr = self._draw_clip(rng)
         hr = self._augment(hr, rng)
-        rolloff_high_hz = _rolloff_hz(hr, self.reader.sample_rate)
+        rolloff_high_hz = clip_rolloff_hz(hr, self.reader.sample_rate)
         lowpass = draw_lowpass(rng, rolloff_high_hz, self.lowpass)
         metadata = self.reader.metadata(crop, lowpass) | {"draw": draw}
         if self.measure_end:
@@ -349,7 +348,7 @@ class SAGASRDataset(Dataset[Item]):
             lr, cutoff_hz = complete["lr_audio"], complete["lr_cutoff_hz"]
             complete["lr_audio"] = add_residue(lr, rng, cutoff_hz, rate)
         if "rolloff_low" in complete:
-            complete["rolloff_low"] = _rolloff_hz(complete["lr_audio"], rate)
+            complete["rolloff_low"] = clip_rolloff_hz(complete["lr_audio"], rate)
         return complete
 
     def _draw_clip(self, rng: np.random.Generator) -> tuple[Crop, Tensor]:
@@ -403,98 +402,13 @@ class SAGASRDataset(Dataset[Item]):
         if rng is None:
             digest = crc32(hr.detach().cpu().contiguous().numpy().tobytes())
             rng = numpy_generator("lowpass", self.seed, digest)
-        rolloff_hz = _rolloff_hz(hr.reshape(-1, hr.shape[-1]).float(), rate)
+        rolloff_hz = clip_rolloff_hz(hr.reshape(-1, hr.shape[-1]).float(), rate)
         lowpass = draw_lowpass(rng, rolloff_hz, self.lowpass)
         lr = apply_lowpass(hr, rate, lowpass)
         return lr if isinstance(audio, Tensor) else lr.numpy(), lowpass.cutoff_hz
 
 
-class RepeatedClips(Dataset[Item]):
-    """The clips that ``overfit_clips`` repeats, each once, as validation wants them: it shows
-    whether a model remembers what it was trained on.
-
-    Args:
-        draws: with ``overfit_clips``.
-    """
-
-    def __init__(self, draws: SAGASRDataset) -> None:
-        if not draws.overfit_clips:
-            raise ValueError("these draws repeat no clips")
-        self.draws = copy(draws)
-        self.draws.measure_end = True  # metrics end there
-
-    @property
-    def reader(self) -> ClipReader:
-        return self.draws.reader
-
-    def __len__(self) -> int:
-        return self.draws.overfit_clips
-
-    def __getitem__(self, clip: int) -> Item:
-        if not 0 <= clip < len(self):
-            raise IndexError(clip)
-        return self.draws[clip]
-
-
-class FixedClips(Dataset[Item]):
-    """A fixed list of clips with one fixed low-pass: what validation measures on.
-
-    The clips take turns between the folders and are spread evenly over the paths of each, so that
-    subfolders (music, speech, effects) are all heard. The start of each is drawn from the seed.
-    Items are those of `SAGASRDataset`; their ``draw`` is the position in the list. Their
-    ``category`` is that of `ClipReader.categories`.
-
-    Args:
-        reader: where clips come from.
-        num_clips: how many; more than there are files means several clips of a file.
-        cutoff_hz: of `saga_sr.lowpass.field_lowpass`.
-        seed: of the starts.
-        compute_rolloff: put ``rolloff_low`` and ``rolloff_high`` into the metadata.
-    """
-
-    def __init__(
-        self,
-        reader: ClipReader,
-        num_clips: int,
-        cutoff_hz: float,
-        seed: int = 0,
-        compute_rolloff: bool = False,
-    ) -> None:
-        if num_clips < 1:
-            raise UserError(f"the number of fixed clips is {num_clips}; at least 1 is needed")
-        self.reader = reader
-        self.num_clips = num_clips
-        self.lowpass = field_lowpass(cutoff_hz)
-        self.seed = seed
-        self.compute_rolloff = compute_rolloff
-        self._categories = reader.categories([self._position(n) for n in range(num_clips)])
-
-    def __len__(self) -> int:
-        return self.num_clips
-
-    @one_thread
-    def __getitem__(self, clip: int) -> Item:
-        if not 0 <= clip < self.num_clips:
-            raise IndexError(clip)
-        rng = numpy_generator("fixed clip", self.seed, clip)
-        crop = self.reader.draw_start(rng, self._position(clip), self.reader.sample_size)
-        hr = self.reader.read(crop, rng)
-        metadata = self.reader.metadata(crop, self.lowpass) | {"draw": clip}
-        metadata["category"] = self._categories[clip]
-        metadata["hr_end_hz"] = spectrum_end_hz(hr, self.reader.sample_rate)
-        if self.compute_rolloff:
-            metadata["rolloff_high"] = _rolloff_hz(hr, self.reader.sample_rate)
-        return hr, degrade(hr[None], [metadata], self.reader.sample_rate)[0]
-
-    def _position(self, clip: int) -> int:
-        """The file of a clip."""
-        turn, folder = divmod(clip, len(self.reader.index.folders))
-        turns = ceil((self.num_clips - folder) / len(self.reader.index.folders))
-        files = self.reader.index.files_of(folder)
-        return files[(2 * turn + 1) * len(files) // (2 * turns)]
-
-
-def _rolloff_hz(audio: Tensor, sample_rate: int) -> float:
+def clip_rolloff_hz(audio: Tensor, sample_rate: int) -> float:
     return float(spectral_rolloff(audio[None], sample_rate)[0])
 
 

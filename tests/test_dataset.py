@@ -15,13 +15,12 @@ from torch.utils.data import DataLoader
 from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.audio.index import AudioIndex
 from saga_sr.data.caption_table import CaptionRecord, CaptionTable
+from saga_sr.data.fixed_clips import FixedClips, RepeatedClips
 from saga_sr.dataset import (
     AugmentOptions,
     ClipReader,
     DrawSampler,
-    FixedClips,
     Item,
-    RepeatedClips,
     SAGASRDataset,
     collate,
     degrade,

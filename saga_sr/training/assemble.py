@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Subset
 
 from saga_sr import weights
 from saga_sr.config import ModelConfig, parse_model_config
-from saga_sr.dataset import DrawSampler, FixedClips, RepeatedClips, collate
+from saga_sr.data.fixed_clips import FixedClips, RepeatedClips
+from saga_sr.dataset import DrawSampler, collate
 from saga_sr.flow import Parameterisation
 from saga_sr.support.errors import UserError
 from saga_sr.support.processes import process_rank, start_worker

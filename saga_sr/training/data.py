@@ -16,13 +16,12 @@ from saga_sr.audio.index import AudioIndex
 from saga_sr.config import ModelConfig
 from saga_sr.data.caption_table import CAPTION_FILE, CaptionTable
 from saga_sr.data.coverage import text_coverage
+from saga_sr.data.fixed_clips import FixedClips, RepeatedClips
 from saga_sr.data.latent_dataset import LatentDataset
 from saga_sr.data.latents import is_latent_folder
 from saga_sr.dataset import (
     AugmentOptions,
     ClipReader,
-    FixedClips,
-    RepeatedClips,
     SAGASRDataset,
 )
 from saga_sr.families import targets_end_with_spectrum

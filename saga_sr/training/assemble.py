@@ -222,7 +222,7 @@ def quiet_lightning() -> None:
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
     remarks = (".*in eval mode at the start.*", ".*LeafSpec.*", "Checkpoint directory.*",
-               ".*does not have many workers.*", ".*weight_norm.*deprecated.*",
+               ".*does not have many workers.*", ".*across ranks is zero.*",
                ".*when logging on epoch level in distributed.*")  # fmt: skip
     for remark in remarks:
         warnings.filterwarnings("ignore", message=remark)

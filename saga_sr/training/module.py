@@ -176,8 +176,10 @@ class TrainingModule(L.LightningModule):
         where = [f"clip {path}" for path in paths]
         raise UserError.listing(
             f"the {name} is {float(value)} at step {self.global_step}; training stops, and the "
-            f"last checkpoint is from before. Try a lower --learning_rate, --precision 32-true, or "
-            f"--detect_anomaly to see where it arises. Gradient norms before: {norms}",
+            "last checkpoint is from before. Try --precision 32-true with --checkpoint last, or "
+            "--detect_anomaly to see where it arises, or a lower --learning_rate in a new run "
+            "that starts from the export of this one (--checkpoint last --export_only, then "
+            f"--init_from). Gradient norms before: {norms}",
             where,
         )
 

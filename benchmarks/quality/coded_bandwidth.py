@@ -98,17 +98,21 @@ def main() -> None:
     )
     parser.add_argument("--audio_dir", type=Path, nargs="+", required=True)
     parser.add_argument("--clips", type=int, default=8, help="of each folder, about")
+    parser.add_argument("--names", nargs="*", default=NAMES, help="degradations (all)")
+    parser.add_argument("--no_residue", action="store_true", help="leave out the last rows")
     flags = parser.parse_args()
     clips = clips_of(flags.audio_dir, flags.clips)
     print(f"{len(clips)} clips\n\n| input | right | too high | too low | median ratio | change |")
     print("|---|---|---|---|---|---|")
-    for name in NAMES:
+    for name in flags.names:
         degradation, pairs = Degradation.parse(name), []
         for clip in clips:
             degraded = degradation.apply(clip, RATE)
             kept = kept_hz(clip, degraded, RATE, degradation.own_rate)
             pairs.append((degraded, kept[0]))
         print(row(name, pairs), flush=True)
+    if flags.no_residue:
+        return
     low = [apply_lowpass(clip, RATE, field_lowpass(4000.0)) for clip in clips]
     for name, add in RESIDUES.items():
         pairs = [(add(clip), 4000.0) for clip in low]

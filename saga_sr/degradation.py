@@ -164,6 +164,17 @@ def _aligned(coded: np.ndarray, original: np.ndarray) -> np.ndarray:
     return np.pad(coded[: len(original)], ((0, missing), (0, 0)))
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The band that a degraded clip keeps; it answers like a `saga_sr.lowpass.Lowpass`."""
+
+    cutoff_hz: float
+    end_of_passband_hz: float
+
+    def passband_hz(self, sample_rate: int) -> float:
+        return min(self.end_of_passband_hz, sample_rate / 2)
+
+
 def kept_hz(
     hr: Tensor, lr: Tensor, sample_rate: int, own_rate: int | None = None
 ) -> tuple[float, float]:

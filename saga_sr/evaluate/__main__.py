@@ -45,6 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--cutoffs", nargs="+", type=positive_float, default=[4000.0, 8000.0, 12000.0], metavar="HZ"
     )
+    add("--degradations", nargs="+", default=[], metavar="NAME",
+        help="also clips made by mp3-KBPS, opus-KBPS, vorbis-QUALITY, gsm, ulaw, alaw, zoh-RATE or "
+        "linear-RATE in place of the low-pass, such as mp3-64 opus-12 gsm zoh-11025")  # fmt: skip
     add("--num_clips", type=positive_int, default=100, help="at most so many per category (100)")
     add("--clip_seconds", type=positive_float, default=5.94, help="at most so long (5.94)")
     add("--mono", action="store_true", help="mix the truth down to one channel first")
@@ -112,6 +115,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         problems.append(f"--output {flags.output}: it is a file; a folder is expected")
     elif (flags.output / "run.json").exists() and not flags.overwrite:
         problems.append(f"--output {flags.output}: a report is there; --overwrite replaces it")
+    if flags.degradations and flags.predictions:
+        problems.append("--degradations does not go with --predictions")
     if flags.sweep and not flags.model:
         problems.append("--sweep needs a --model")
     sweeps = {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -20,8 +21,9 @@ from saga_sr.audio.file import resampled_length
 from saga_sr.audio.index import AudioIndex
 from saga_sr.data.caption_table import CAPTION_FILE, CaptionTable
 from saga_sr.dataset import ClipReader, Crop
+from saga_sr.degradation import Degradation, Kept, kept_hz
 from saga_sr.evaluate.example import Example
-from saga_sr.lowpass import apply_lowpass, field_lowpass
+from saga_sr.lowpass import Lowpass, apply_lowpass, field_lowpass
 from saga_sr.metrics import LEAST_BAND
 from saga_sr.support.files import sha256_of
 from saga_sr.support.randomness import numpy_generator
@@ -38,12 +40,14 @@ class Clip:
         category: first folder of that path.
         crop: the stretch.
         end_hz: where the spectrum of the stretch ends; 0 if it is silent.
+        degradation: what is done to it in place of the field's low-pass.
     """
 
     name: str
     category: str
     crop: Crop
     end_hz: float = 0.0
+    degradation: Degradation | None = None
 
     def measured_end_hz(self, sample_rate: int) -> float | None:
         """Up to where it is measured; None is all the way."""
@@ -153,14 +157,36 @@ class Clips:
     def measurable(self, cutoff_hz: float) -> list[Clip]:
         return [clip for clip in self.clips if clip.problem(cutoff_hz) is None]
 
+    def degraded(self, degradation: Degradation) -> tuple[float, list[Clip]]:
+        """The median of what a degradation keeps, in Hz, and the clips that can be measured."""
+        found = []
+        for clip in self.clips:
+            if clip.end_hz > 0:
+                category = f"{clip.category}, {degradation}"
+                changed = replace(clip, category=category, degradation=degradation)
+                found.append((changed, self._degraded(changed)[1].cutoff_hz))
+        found = [(clip, hz) for clip, hz in found if hz > 0 and clip.problem(hz) is None]
+        return float(np.median([hz for _, hz in found] or [0.0])), [clip for clip, _ in found]
+
+    def _degraded(self, clip: Clip) -> tuple[Tensor, Kept]:
+        truth, rate, degradation = self.audio(clip), self.sample_rate, clip.degradation
+        assert degradation is not None
+        lr_audio = degradation.apply(truth, rate)
+        return lr_audio, Kept(*kept_hz(truth, lr_audio, rate, degradation.own_rate))
+
     def example(self, clip: Clip, cutoff_hz: float) -> Example:
-        truth, lowpass = self.audio(clip), field_lowpass(cutoff_hz)
+        truth = self.audio(clip)
+        lowpass: Lowpass | Kept = field_lowpass(cutoff_hz)
+        if clip.degradation is not None:
+            lr_audio, lowpass = self._degraded(clip)
+        else:
+            lr_audio = apply_lowpass(truth, self.sample_rate, field_lowpass(cutoff_hz))
         text = self._reader.text(clip.crop)
         whole = clip.crop.length == _length(self.index, clip.crop.position, self.sample_rate)
         return Example(
             clip.name,
             truth,
-            apply_lowpass(truth, self.sample_rate, lowpass),
+            lr_audio,
             self.sample_rate,
             lowpass,
             prompt=text["prompt"],

@@ -27,6 +27,7 @@ from saga_sr.audio.file import read_header
 from saga_sr.audio.reader import READ_ERRORS, open_audio, reason
 from saga_sr.audio.scan import AUDIO_SUFFIXES
 from saga_sr.audio.streams import ArraySource
+from saga_sr.degradation import Kept
 from saga_sr.evaluate.baselines import NoiseEnvelope, shaped_noise, spectral_band_replication
 from saga_sr.evaluate.example import Example
 from saga_sr.lowfreq import Mode
@@ -152,9 +153,11 @@ class Model(Competitor):
             target_hz = spectral_rolloff(example.truth[None], example.sample_rate).item()
             options = replace(options, target_rolloff=None, target_rolloff_hz=target_hz)
         source = ArraySource(example.lr_audio, example.sample_rate)
-        # The end of the band is known: nothing is measured, and nothing of the input is cut off.
+        # The end of the band is known: nothing is measured. Of a low-passed input nothing is cut
+        # off; what a codec or an old device leaves above its band is no skirt of a filter.
+        coded = isinstance(example.lowpass, Kept)
         known = Bandwidth(0.0, cutoff_hz, example.sample_rate / 2)
-        pieces = restored(self.model, source, options, known, limit_input=False)
+        pieces = restored(self.model, source, options, known, limit_input=coded)
         return torch.cat(list(pieces), dim=-1)
 
     def start(self, name: str) -> "Model":

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from saga_sr.audio.index import AudioIndex
 from saga_sr.audio.spectrogram import comparison_figure
+from saga_sr.degradation import Degradation
 from saga_sr.evaluate.baselines import DEFAULT_ENVELOPE, NoiseEnvelope, fit_envelope
 from saga_sr.evaluate.clips import Clip, Clips, choose_clips
 from saga_sr.evaluate.competitors import (
@@ -205,10 +206,14 @@ class Evaluation:
         self.flags, self.clips, self.rows = flags, clips, rows
         self.metrics, self.embeddings = metrics, embeddings
         self.results = Results(metrics, [row.name for row in rows])
+        self.work = [(hz, clip) for hz in flags.cutoffs for clip in clips.measurable(hz)]
+        for name in flags.degradations:
+            kept_hz, degraded = clips.degraded(Degradation.parse(name))
+            self.work += [(kept_hz, clip) for clip in degraded]
         self.seconds: dict[str, float] = defaultdict(float)
         self.audio_seconds = 0.0
         self.page = ListeningPage(flags.output, str(flags.data), page_metrics(metrics))
-        self._kept: dict[tuple[str, str, float], Tensor] = {}
+        self._kept: dict[tuple[str, str, Group], Tensor] = {}
         self._kept_bytes = 0
 
     def check(self) -> None:
@@ -234,13 +239,14 @@ class Evaluation:
                 row.restore(_tiny_example(row))
 
     def measure_all(self) -> None:
-        work = [(hz, clip) for hz in self.flags.cutoffs for clip in self.clips.measurable(hz)]
-        for cutoff_hz, clip in tqdm(work, "Measuring", unit="clip", disable=None):
+        for cutoff_hz, clip in tqdm(self.work, "Measuring", unit="clip", disable=None):
             example = self.clips.example(clip, cutoff_hz)
             group = (clip.category, cutoff_hz)
             self.audio_seconds += clip.crop.length / self.clips.sample_rate
             self._embed(group, TRUTH, example.truth)
-            self._write_audio(f"inputs/{cutoff_hz:g}/{clip.name}", example.lr_audio, inputs=True)
+            self._write_audio(
+                f"inputs/{_folder(clip, cutoff_hz)}/{clip.name}", example.lr_audio, inputs=True
+            )
             self._write_audio(f"truth/{clip.name}", example.truth, inputs=True)
             estimates = [(row, self._measure(group, clip, example, row)) for row in self.rows]
             if clip in self._heard(group):
@@ -250,12 +256,14 @@ class Evaluation:
         start = time.perf_counter()
         estimate = row.restore(example)
         self.seconds[row.name] += time.perf_counter() - start
-        self._keep(row, clip.name, group[1], estimate)
+        self._keep(row, clip.name, group, estimate)
         measured = Measured(estimate, example, clip.measured_end_hz(example.sample_rate))
         values = {name: metric.compute(measured) for name, metric in self.metrics.items()}
         self.results.add(group, row.name, clip.name, values)
         self._embed(group, row.name, estimate)
-        self._write_audio(f"{row.name}/{group[1]:g}/{clip.name}", estimate, inputs=False)
+        self._write_audio(
+            f"{row.name}/{_folder(clip, group[1])}/{clip.name}", estimate, inputs=False
+        )
         return estimate
 
     def _embed(self, group: Group, row: str, audio: Tensor) -> None:
@@ -275,9 +283,12 @@ class Evaluation:
 
     # --- listening page -------------------------------------------------------------------------
 
+    def _of(self, group: Group) -> list[Clip]:
+        return [clip for hz, clip in self.work if (clip.category, hz) == group]
+
     def _heard(self, group: Group) -> list[Clip]:
         """The clips of a group on the listening page, evenly spread over their names."""
-        clips = [c for c in self.clips.measurable(group[1]) if c.category == group[0]]
+        clips = self._of(group)
         count = min(self.flags.num_listen, len(clips))
         return [clips[(2 * turn + 1) * len(clips) // (2 * count)] for turn in range(count)]
 
@@ -296,10 +307,10 @@ class Evaluation:
 
     # --- pictures -------------------------------------------------------------------------------
 
-    def _keep(self, row: Competitor, clip: str, cutoff_hz: float, estimate: Tensor) -> None:
+    def _keep(self, row: Competitor, clip: str, group: Group, estimate: Tensor) -> None:
         """Remember an estimate that may be drawn, as long as there is room."""
         if row.sweep is None and self._kept_bytes + estimate.nbytes <= KEPT_BYTES:
-            self._kept[row.name, clip, cutoff_hz] = estimate
+            self._kept[row.name, clip, group] = estimate
             self._kept_bytes += estimate.nbytes
 
     def draw_pictures(self) -> dict[Group, dict[str, Path]]:
@@ -320,12 +331,12 @@ class Evaluation:
         return pictures
 
     def _draw(self, group: Group, name: str, shown: Sequence[Competitor], path: Path) -> None:
-        clip = next(one for one in self.clips.clips if one.name == name)
+        clip = next(one for one in self._of(group) if one.name == name)
         example = self.clips.example(clip, group[1])
         panels = {"truth": example.truth}
         for row in shown:
             error_db = self.results.values[group][row.name]["high_band_error_db"][name]
-            kept = self._kept.get((row.name, name, group[1]))
+            kept = self._kept.get((row.name, name, group))
             estimate = row.restore(example) if kept is None else kept
             panels[f"{row.name} ({error_db:.1f} dB)"] = estimate
         title = f"{name}, {group[1] / 1000:g} kHz (in brackets: band error)"
@@ -374,6 +385,11 @@ class Evaluation:
             "What defines this run stands in run.json, every number in clips.csv."
         ]
         parts += [str(shared) for shared in self.shared_sources()]
+        if flags.degradations:
+            parts.append(
+                f"Also degraded by {', '.join(flags.degradations)} instead; their heading is the "
+                "median of what they keep, each clip is measured above what it keeps itself."
+            )
         silent = [clip.name for clip in clips if clip.end_hz == 0]
         if silent:
             parts.append(f"Silent and not measured: {len(silent)} ({', '.join(silent[:5])}).")
@@ -410,6 +426,10 @@ class Evaluation:
             },
             "results": self.results.table(),
         }
+
+
+def _folder(clip: Clip, cutoff_hz: float) -> str:
+    return f"{cutoff_hz:g}" if clip.degradation is None else str(clip.degradation)
 
 
 def _tiny_example(row: Model) -> Example:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from saga_sr.degradation import Kept
 from saga_sr.lowfreq import Mode, low_frequency_replace
 from saga_sr.lowpass import Lowpass
 
@@ -15,9 +16,9 @@ class Example:
     Attributes:
         name: path of its file below the data folder, without suffix.
         truth: [C, T].
-        lr_audio: [C, T], the truth low-passed.
+        lr_audio: [C, T], the truth low-passed or degraded otherwise.
         sample_rate: in Hz.
-        lowpass: how.
+        lowpass: how, or what a codec or an old device has kept of it.
         prompt: its text for a model, "" for none.
         transcript: what is said in it, "" if unknown.
     """
@@ -26,7 +27,7 @@ class Example:
     truth: Tensor
     lr_audio: Tensor
     sample_rate: int
-    lowpass: Lowpass
+    lowpass: Lowpass | Kept
     prompt: str = ""
     transcript: str = ""
 

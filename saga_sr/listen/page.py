@@ -32,6 +32,7 @@ from PIL import Image
 from torch import Tensor
 
 from saga_sr.audio.spectrogram import RANGE_DB, spectrogram_db
+from saga_sr.degradation import Kept
 from saga_sr.lowfreq import crossover_transition_hz
 from saga_sr.lowpass import Lowpass, apply_lowpass, field_lowpass
 from saga_sr.rolloff import spectral_rolloff
@@ -100,7 +101,7 @@ class PageClip:
     name: str
     category: str
     sample_rate: int
-    lowpass: Lowpass
+    lowpass: Lowpass | Kept
     text: str = ""
 
     @property

@@ -561,3 +561,22 @@ def test_evaluate_pictures_do_not_depend_on_what_was_kept_in_memory(
     assert len(pictures) == 2
     for path in pictures:
         assert path.read_bytes() == (tmp_path / "again/spectrograms" / path.name).read_bytes()
+
+
+def test_degradations_give_rows_of_their_own(data, model_folder, tmp_path):
+    record = run(
+        data, tmp_path / "r", "--model", model_folder, "--cutoffs", "4000", "--num_steps", "2",
+        "--degradations", "gsm", "zoh-11025", "--num_clips", "1",
+    )  # fmt: skip
+    categories = {line["category"] for line in record["results"]}
+    assert {"speech", "speech, gsm", "speech, zoh-11025"} <= categories
+    kept = {
+        line["cutoff_hz"] for line in record["results"] if line["category"] == "speech, zoh-11025"
+    }
+    assert len(kept) == 1
+    assert 3000 < kept.pop() < 11_025 / 2
+
+
+def test_a_degradation_that_does_not_exist_is_said_before_anything_is_measured(data, tmp_path):
+    with pytest.raises(UserError, match="degradation 'mp4': allowed are mp3-KBPS"):
+        run(data, tmp_path / "r", "--degradations", "mp4")

@@ -35,6 +35,10 @@ N_FFT = 2048
 HOP = 512
 BAND_FLOOR_DBFS = -105.0  # about 16-bit rounding noise in the top third octave: nobody's signal
 SI_SDR_LIMIT_DB = 120.0  # beyond float32's own rounding
+TEXTURE_N_FFT, TEXTURE_HOP = 1024, 256
+TEXTURE_QUANTILES = 64
+TEXTURE_BLOCK = 16  # frames, 93 ms: what alternates between the halves of a truth
+_TEXTURE_FLOOR = 5e-7  # of |STFT|^2; that of LSD "saga" at this window
 SEAM_OCTAVES = 1 / 6  # width of the bands on the two sides of the cutoff
 MRSTFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window
 MRSTFT_POWER_FLOOR = 1e-8
@@ -318,10 +322,7 @@ def high_band_error_db(
     Raises:
         ValueError: a cutoff is not below its ``end_hz``.
     """
-    batch = est.shape[0]
-    lows = _per_item(cutoff_hz, batch, est).tolist()
-    ends = _per_item(sample_rate / 2 if end_hz is None else end_hz, batch, est).tolist()
-    edges = [band_edges_hz(low, end) for low, end in zip(lows, ends, strict=True)]
+    edges = _third_octaves_hz(ref, cutoff_hz, sample_rate, end_hz)
     est_db, ref_db = (_level_db(_band_power(audio, edges, sample_rate)) for audio in (est, ref))
     counted = torch.maximum(est_db, ref_db) > BAND_FLOOR_DBFS
     return _mean_where((est_db - ref_db).abs(), counted)
@@ -345,6 +346,93 @@ def seam_step_db(est: Tensor, ref: Tensor, cutoff_hz: Hertz, sample_rate: int = 
         level_db = _level_db(_band_power(audio, edges, sample_rate).mean(dim=(1, 3)))  # [B, 2]
         steps.append(level_db[:, 1] - level_db[:, 0])
     return steps[0] - steps[1]
+
+
+# ---------------------------------------------------------------------------------------------
+# Texture
+@_paired
+def texture_db(
+    est: Tensor,
+    ref: Tensor,
+    cutoff_hz: Hertz,
+    sample_rate: int = 44100,
+    end_hz: Hertz | None = None,
+) -> Tensor:
+    """How differently the fine structure above the cutoff is distributed, in dB; lower is better.
+
+    Noise, partials, grains and copies differ in how the level changes from one STFT bin to the
+    next, in time and in frequency. For each third octave the distributions of these two changes
+    are compared (Wasserstein-1 distance in dB, at 64 quantiles); the result is their mean. It asks
+    what the band is made of, not when: another draw of the truth's own process scores the floor
+    (`texture_floor_db`), a blur does not, and loudness does not matter.
+
+    Args:
+        est, ref, cutoff_hz, sample_rate, end_hz: as in `high_band_error_db`.
+
+    Returns:
+        [B]; NaN for clips shorter than 4 frames (17 ms).
+    """
+    edges = _third_octaves_hz(ref, cutoff_hz, sample_rate, end_hz)
+    ours, theirs = (_changes_db(audio, edges, sample_rate) for audio in (est, ref))
+    return _texture_distance(ours, theirs)
+
+
+def texture_floor_db(
+    ref: Tensor, cutoff_hz: Hertz, sample_rate: int = 44100, end_hz: Hertz | None = None
+) -> Tensor:
+    """`texture_db` between two halves of the truth, blocks of 93 ms taken in turns: what is
+    nothing. [B]; NaN for clips shorter than two blocks."""
+    edges = _third_octaves_hz(ref, cutoff_hz, sample_rate, end_hz)
+    return _texture_distance(*(_changes_db(ref, edges, sample_rate, half) for half in (0, 1)))
+
+
+def _third_octaves_hz(
+    ref: Tensor, cutoff_hz: Hertz, sample_rate: int, end_hz: Hertz | None
+) -> list[list[float]]:
+    """Rising edges of the bands of each item."""
+    lows = _per_item(cutoff_hz, len(ref), ref).tolist()
+    ends = _per_item(sample_rate / 2 if end_hz is None else end_hz, len(ref), ref).tolist()
+    return [band_edges_hz(low, end) for low, end in zip(lows, ends, strict=True)]
+
+
+def _changes_db(
+    audio: Tensor, edges_hz: list[list[float]], sample_rate: int, half: int | None = None
+) -> list[Tensor]:
+    """Quantiles of the level's changes in time and in frequency, [K, 2, Q] for each item."""
+    power = _power(audio, TEXTURE_N_FFT, TEXTURE_HOP)
+    level_db = 10 * power.clamp(min=_TEXTURE_FLOOR).log10()  # [B, C, F, N]
+    found = []
+    for one, edges in zip(level_db, edges_hz, strict=True):
+        number, limits = _bins(one.shape[-2], sample_rate, one.new_tensor(edges))
+        bands = [one[:, (number >= low) & (number < high)] for low, high in pairwise(limits)]
+        # two frames apart: neighbours share three quarters of their samples
+        changes = [(band[..., 2:] - band[..., :-2], band[:, 1:] - band[:, :-1]) for band in bands]
+        found.append(
+            torch.stack(
+                [torch.stack([_quantiles(_part(c, half)) for c in pair]) for pair in changes]
+            )
+        )
+    return found
+
+
+def _part(changes: Tensor, half: int | None) -> Tensor:
+    """All frames, or every other block of them."""
+    if half is None:
+        return changes
+    block = torch.arange(changes.shape[-1], device=changes.device) // TEXTURE_BLOCK
+    return changes[..., block % 2 == half]
+
+
+def _quantiles(values: Tensor) -> Tensor:
+    """[...] -> [Q], NaN of nothing."""
+    if values.numel() == 0:
+        return values.new_full((TEXTURE_QUANTILES,), torch.nan)
+    place = (torch.arange(TEXTURE_QUANTILES, device=values.device) + 0.5) / TEXTURE_QUANTILES
+    return values.flatten().sort().values[(place * values.numel()).long()]
+
+
+def _texture_distance(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
+    return torch.stack([(a - b).abs().mean() for a, b in zip(ours, theirs, strict=True)])
 
 
 # ---------------------------------------------------------------------------------------------

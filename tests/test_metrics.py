@@ -31,6 +31,8 @@ from saga_sr.metrics import (
     offline_embedding,
     seam_step_db,
     si_sdr,
+    texture_db,
+    texture_floor_db,
 )
 from saga_sr.support.errors import UserError
 
@@ -38,6 +40,7 @@ RATE = 44100
 PAIRED_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     **{f"lsd {name}": partial(lsd, definition=name) for name in LSD_DEFINITIONS},
     "high_band_error_db": lambda e, r: high_band_error_db(e, r, 4000.0),
+    "texture_db": lambda e, r: texture_db(e, r, 4000.0),
     "seam_step_db": lambda e, r: seam_step_db(e, r, 4000.0),
     "si_sdr": si_sdr,
     "multi_resolution_stft": multi_resolution_stft,
@@ -537,3 +540,25 @@ def test_spectrum_end_of_a_tone_is_just_above_it() -> None:
 )
 def test_spectrum_end_of_silence_is_zero(silent: Tensor) -> None:
     assert spectrum_end_hz(silent, RATE) == 0.0
+
+
+# --- texture
+
+
+def test_texture_tells_what_a_band_is_made_of_and_not_how_loud_it_is() -> None:
+    truth, other = noise(2.0, 1), noise(2.0, 2)
+    time_s = torch.arange(truth.shape[-1]) / RATE
+    tones = sum(torch.sin(2 * np.pi * hz * time_s) for hz in range(4500, 20000, 1500))[None, None]
+    pulsed = other * (time_s * 8 % 1 < 0.5)
+    floor_db = texture_floor_db(truth, 4000.0).item()
+    other_db = texture_db(other, truth, 4000.0).item()
+    assert other_db < 2 * floor_db < 1
+    assert texture_db(0.1 * other, truth, 4000.0).item() == pytest.approx(other_db, rel=0.01)
+    for another in (0.02 * tones, pulsed, lowpassed(truth, 4000)):
+        assert texture_db(another, truth, 4000.0).item() > 5 * max(other_db, floor_db)
+
+
+def test_texture_of_what_is_too_short_says_nothing() -> None:
+    short = noise(0.002)
+    assert texture_db(short, short, 4000.0).isnan().all()
+    assert texture_floor_db(noise(0.05), 4000.0).isnan().all()

@@ -54,7 +54,7 @@ from saga_sr.evaluate.sources import Shared, shared_sources
 from saga_sr.listen.page import ANCHOR, ListeningPage, PageClip, PageMetric, Role, Version
 from saga_sr.lowfreq import Mode
 from saga_sr.lowpass import field_lowpass
-from saga_sr.metrics import BAND_FLOOR_DBFS, LSD_DEFINITIONS
+from saga_sr.metrics import BAND_FLOOR_DBFS, LSD_DEFINITIONS, texture_floor_db
 from saga_sr.model import SAGASRModel
 from saga_sr.support.device import pick_device
 from saga_sr.support.environment import describe_environment, plain_options
@@ -244,6 +244,12 @@ class Evaluation:
             group = (clip.category, cutoff_hz)
             self.audio_seconds += clip.crop.length / self.clips.sample_rate
             self._embed(group, TRUTH, example.truth)
+            self.results.texture_floors.setdefault(group, {})[clip.name] = texture_floor_db(
+                example.truth[None],
+                example.lowpass.cutoff_hz,
+                example.sample_rate,
+                clip.measured_end_hz(example.sample_rate),
+            ).item()
             self._write_audio(
                 f"inputs/{_folder(clip, cutoff_hz)}/{clip.name}", example.lr_audio, inputs=True
             )

@@ -42,12 +42,14 @@ class Results:
         values: (category, cutoff) -> row -> metric -> clip -> value.
         frames: (category, cutoff) -> row -> embedding label -> frames of the clips, `TRUTH`
             among the rows.
+        texture_floors: (category, cutoff) -> clip -> texture between halves of its truth, in dB.
     """
 
     metrics: Mapping[str, Metric]
     rows: Sequence[str]
     values: dict[Group, dict[str, dict[str, dict[str, float]]]] = field(default_factory=dict)
     frames: dict[Group, dict[str, dict[str, list[Tensor]]]] = field(default_factory=dict)
+    texture_floors: dict[Group, dict[str, float]] = field(default_factory=dict)
 
     def add(self, group: Group, row: str, clip: str, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -193,6 +195,9 @@ def group_notes(results: Results, group: Group) -> list[str]:
             for row, count in counts.items()
             if count < total
         ]
+    if floors := _finite(results.texture_floors.get(group, {}).values()):
+        mean_floor = number(sum(floors) / len(floors))
+        notes.append(f"Texture (dB) between two halves of each truth: {mean_floor}.")
     for label in results.embeddings:
         frames, dimensions = results.num_frames(group, label)
         if frames <= dimensions:

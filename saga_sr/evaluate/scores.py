@@ -89,6 +89,12 @@ def _high_band_error(one: Measured) -> float:
     ).item()
 
 
+def _texture(one: Measured) -> float:
+    example = one.example
+    cutoff_hz = example.lowpass.cutoff_hz
+    return metrics.texture_db(*one.pair, cutoff_hz, example.sample_rate, one.end_hz).item()
+
+
 def _seam_step(one: Measured) -> float:
     example = one.example
     return metrics.seam_step_db(*one.pair, example.lowpass.cutoff_hz, example.sample_rate).item()
@@ -119,6 +125,13 @@ CLIP_METRICS: dict[str, Metric] = {
         "mean absolute level difference of third octaves above the cutoff, frame by frame",
         "low",
         _high_band_error,
+    ),
+    "texture_db": Metric(
+        "texture (dB)",
+        "how differently the level above the cutoff changes from bin to bin, in time and in "
+        "frequency; compare with the truth's own halves, below the table",
+        "low",
+        _texture,
     ),
     "seam_step_db": Metric(
         "seam (dB)",

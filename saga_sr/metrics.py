@@ -19,6 +19,7 @@ band limit is one number or a tensor [B] in Hz. 0 dBFS is a mean square of 1.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from itertools import pairwise
 from math import log2
 from typing import Concatenate, ParamSpec
 
@@ -407,11 +408,8 @@ def _changes_db(
         bands = [one[:, (number >= low) & (number < high)] for low, high in pairwise(limits)]
         # two frames apart: neighbours share three quarters of their samples
         changes = [(band[..., 2:] - band[..., :-2], band[:, 1:] - band[:, :-1]) for band in bands]
-        found.append(
-            torch.stack(
-                [torch.stack([_quantiles(_part(c, half)) for c in pair]) for pair in changes]
-            )
-        )
+        quantiles = [_quantiles(_part(change, half)) for pair in changes for change in pair]
+        found.append(torch.stack(quantiles).unflatten(0, (-1, 2)))
     return found
 
 

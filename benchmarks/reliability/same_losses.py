@@ -95,10 +95,10 @@ def main() -> int:
             failed |= worst["losses"] > (ROUNDING if name == "demo" else 0)
             failed |= worst["restored audio"] > ROUNDING
             only = {key[1] for key in before.keys() ^ now.keys()}
-            note = f"; in one of them only: {', '.join(sorted(only))}" if only else ""
-            print(
-                f"{name:5} {len(shared)} numbers, largest difference {worst:.1e}{note}", flush=True
-            )
+            told = ", ".join(f"{kind} {value:.1e}" for kind, value in worst.items())
+            print(f"{name:5} {len(shared)} numbers, largest differences: {told}", flush=True)
+            if only:
+                print(f"      in one of them only: {', '.join(sorted(only))}", flush=True)
     return int(failed)
 
 

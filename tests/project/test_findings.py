@@ -13,7 +13,7 @@ from saga_sr.config import parse_model_config
 from saga_sr.support.errors import UserError
 from saga_sr.training.checkpoints import is_whole
 
-sys.path.append(str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "benchmarks" / "reliability"))
 import fuzz
 
 FINDINGS = Path(__file__).parent / "findings"

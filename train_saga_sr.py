@@ -6,9 +6,9 @@ The three stages of the plan, full model, one GPU; each may start from the one b
     python train_saga_sr.py --train_dir /data/train --val_dir /data/val \\
         --model_config saga_model_config.json --pretrained_ckpt stabilityai/stable-audio-open-1.0 \\
         --batch_size 2 --learning_rate 1e-5 --max_steps 26000 --disable_caption
-  F1: text too; the same without --disable_caption, with "prompt" in cross_attention_cond_ids
-  F2: both roll-offs too; as F1 (or F0) and  --compute_rolloff
-One laptop, no downloaded weights:
+  F1: text too; with "prompt" in cross_attention_cond_ids (--disable_caption: transcripts alone)
+  F2: both roll-offs too; as F1 and  --compute_rolloff
+One laptop, no downloaded weights (LR latent and roll-offs, without text):
     python train_saga_sr.py --train_dir corpus/train --val_dir corpus/val \\
         --model_config saga_model_config_demo.json --compute_rolloff --batch_size 8 --max_steps 1000
 Go on after a stop:

@@ -5,7 +5,8 @@ the state the same way: x_next = base + c_now v + c_prev v_prev. That is linear 
 position by itself, so that `sample` can run a whole clip and `saga_sr.upsample.windows` can run the
 same list region by region over a file of any length.
 
-Guidance (paper, eq. 4) is a list too: (coefficient, `Branch`) pairs whose coefficients sum to 1.
+Guidance (paper, eq. 4) is a list too: (coefficient, `Branch`) pairs whose coefficients sum to 1,
+which `SAGASRModel.guided_velocity` evaluates.
 The time convention stands in `saga_sr.flow`: t falls from 1 (noise) to 0 (data).
 """
 

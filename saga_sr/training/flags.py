@@ -109,7 +109,7 @@ def _run(group: _Group) -> None:
     captions.add_argument("--disable_caption", action="store_false", dest="use_caption",
         help="text is the transcript only")  # fmt: skip
     add("--compute_rolloff", action="store_true",
-        help="F2: measure both roll-offs and condition on them")  # fmt: skip
+        help="measure both roll-offs and condition on them: with text, F2")  # fmt: skip
     add("--batch_size", type=int, default=8, metavar="N",
         help="clips per process and micro-batch (8)")  # fmt: skip
     add("--accumulate_grad_batches", type=int, default=1, metavar="N",

@@ -25,7 +25,7 @@ $(INSTALLED): requirements.txt requirements-text.txt requirements-nodeps.txt con
 dev: $(VENV)/.dev
 
 $(VENV)/.dev: $(INSTALLED) requirements-dev.txt
-	$(PIP_INSTALL) -c constraints.txt -r requirements-dev.txt
+	$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt -r requirements-dev.txt
 	@touch $@
 
 lint: dev

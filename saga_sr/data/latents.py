@@ -23,7 +23,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -243,7 +243,11 @@ class SegmentTable:
     def audio_name(self, segment: int) -> str:
         """Path of a segment's file below its audio folder, as far as it is UTF-8."""
         row = _checked(int(self.file[segment]), self.names)
-        return self.names[row].decode("utf-8", errors="replace")
+        name = self.names[row].decode("utf-8", errors="replace")
+        path = PurePath(name)
+        if path.is_absolute() or ".." in path.parts:  # texts are read beside it
+            raise ValueError(f"the file name {name!r} leaves the audio folder")
+        return name
 
 
 _PACKED_PARTS = ("blob", "ends")

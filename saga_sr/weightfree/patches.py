@@ -14,7 +14,7 @@ neighbouring bins of some neighbouring frames:
 Its place is told twice: by a rotary position, half of it turned by the row and half by the column,
 which makes attention see distances in frequency and in time; and by a learned vector for its row,
 since no frequency is like another. The transformer stays stable-audio-tools'; both stand where it
-looks for its own positions.
+looks for its own positions; its attention is computed in our own way (`PatchAttention`).
 
 Shapes: B items, C audio channels, H bins of a channel (D = C x H latent channels), L frames,
 R = H / bins rows, K = L / frames columns, N = K x R tokens of P = C x bins x frames numbers.
@@ -24,9 +24,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saga_sr.support.precision import full_precision
+from saga_sr.support.stable_audio import quiet_import
+
+with quiet_import():
+    from stable_audio_tools.models.transformer import Attention
 
 ROTARY_BASE = 100.0  # the slowest turn takes about 600 rows or columns
 
@@ -140,11 +145,58 @@ class RowEmbedding(nn.Module):
         return self.weight.repeat(tokens.shape[1] // len(self.weight), 1)
 
 
+class PatchAttention(Attention):
+    """stable-audio-tools' attention in the precision of its projections, made for a few hundred
+    tokens on a CPU.
+
+    The original turns queries and keys in float32, and torch's fused attention is slow on a CPU
+    where sequences are short, above all backward: together they take as long as all the rest of
+    the transformer. Weights and results are the original's, up to rounding.
+    """
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        rotary_pos_emb: tuple[Tensor, float] | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """[B, N, E], with ``context`` [B, M, cond_token_dim] for cross-attention -> [B, N, E]."""
+        if context is None:
+            q, k, v = self.to_qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        else:
+            q = self.to_q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if rotary_pos_emb is not None:
+            angles = rotary_pos_emb[0]
+            cos, sin = angles.cos().to(q.dtype), angles.sin().to(q.dtype)
+            q, k = _turned(q, cos, sin), _turned(k, cos, sin)
+        if q.device.type == "cpu":
+            weights = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(dim=-1).to(v.dtype)
+            out = weights @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v)
+        return self.to_out(out.transpose(1, 2).flatten(2))
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
 def give_positions(transformer: Any, rows: int, head_dim: int) -> None:
-    """Put a grid's positions into stable-audio-tools' `ContinuousTransformer`.
+    """Put a grid's positions and `PatchAttention` into stable-audio-tools' `ContinuousTransformer`.
 
     The sequence must be patches alone: conditions come in by adaLN and cross-attention.
+
+    Raises:
+        ValueError: the transformer's attention is of a kind that `PatchAttention` does not do.
     """
+    for module in transformer.modules():
+        if type(module) is Attention:
+            if module.qk_norm != "none" or module.differential or module.feat_scale:
+                raise ValueError("patches need attention without qk_norm and the like")
+            module.__class__ = PatchAttention
     transformer.rotary_pos_emb = PatchRotary(head_dim, rows)
     transformer.pos_emb = RowEmbedding(rows, transformer.dim)
     transformer.use_abs_pos_emb = True

@@ -1,11 +1,13 @@
 """Patches: nothing is lost, and a token's place depends on its row and column alone."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
 
 from saga_sr.support.stable_audio import quiet_import
-from saga_sr.weightfree.patches import PatchGrid, PatchRotary, give_positions
+from saga_sr.weightfree.patches import PatchAttention, PatchGrid, PatchRotary, give_positions
 
 with quiet_import():
     from stable_audio_tools.models.transformer import (
@@ -95,3 +97,27 @@ def test_the_transformer_tells_rows_and_columns_apart() -> None:
     swapped = tokens.clone()
     swapped[:, [1, 7]] = tokens[:, [7, 1]]  # one row, two columns
     assert not torch.allclose(answer(tokens)[:, 1], answer(swapped)[:, 7], atol=1e-4)
+
+
+def test_attention_is_that_of_stable_audio_tools() -> None:
+    """Same weights, same answer: with and without autocast, for itself and across."""
+    torch.manual_seed(0)
+    rotary = PatchRotary(16, rows=3)
+    original = ContinuousTransformer(
+        32, 2, dim_in=8, dim_out=8, dim_heads=16, cross_attend=True, cond_token_dim=32
+    )
+    for parameter in original.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    original.rotary_pos_emb = rotary
+    ours = copy.deepcopy(original)
+    give_positions(ours, rows=3, head_dim=16)
+    assert any(isinstance(module, PatchAttention) for module in ours.modules())
+    ours.use_abs_pos_emb = False
+    tokens, context = torch.randn(2, 12, 8), torch.randn(2, 5, 32)
+    with torch.no_grad():
+        args = {"context": context, "use_checkpointing": False}
+        expected, got = original(tokens, **args), ours(tokens, **args)
+        assert torch.allclose(got, expected, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = ours(tokens, **args)
+    assert (rough - expected).norm() < 0.03 * expected.norm()

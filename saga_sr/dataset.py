@@ -38,8 +38,7 @@ from torch.utils.data import Dataset, Sampler
 from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.audio.file import resampled_length
 from saga_sr.audio.index import AudioIndex
-from saga_sr.config import DegradationSection
-from saga_sr.degradation import Kind, add_residue, draw_degradation, draw_kind, kept_hz
+from saga_sr.degradation import Degradations
 from saga_sr.lowpass import Lowpass, LowpassOptions, apply_lowpass, draw_lowpass
 from saga_sr.rolloff import spectral_rolloff
 from saga_sr.support.errors import UserError
@@ -269,10 +268,8 @@ class SAGASRDataset(Dataset[Item]):
         defer_lowpass: leave the drawn low-pass in the metadata (``lowpass``), for `degrade`.
         measure_end: measure ``hr_end_hz``, which is half of an item's work: for targets that end
             there (`saga_sr.families.targets_end_with_spectrum`), and for metrics.
-
-        degradations: what LR clips are made by (`saga_sr.degradation`); the paper's low-pass alone
-            by default. Clips that another one made have ``degradation`` in their metadata.
-        shares: of these.
+        degradations: what LR clips are made by; the paper's low-pass alone by default. Clips that
+            another one made have ``degradation`` in their metadata.
 
     Metadata: ``lr_audio`` [C, T], ``audio_path``, ``lr_cutoff_hz``, ``lr_passband_hz``,
     ``transcript``, ``caption``, ``prompt``, ``seconds_start`` (0), ``seconds_total``, ``draw``,
@@ -292,13 +289,11 @@ class SAGASRDataset(Dataset[Item]):
         overfit_clips: int = 0,
         defer_lowpass: bool = False,
         measure_end: bool = True,
-        degradations: Sequence[Kind] = ("lowpass",),
-        shares: DegradationSection | None = None,
+        degradations: Degradations | None = None,
     ) -> None:
         self.reader = reader
         self.seed = seed
-        self.degradations = tuple(degradations)
-        self.shares = shares or DegradationSection()
+        self.degradations = degradations or Degradations()
         self.lowpass = lowpass or LowpassOptions()
         self.compute_rolloff = compute_rolloff
         self.augment = augment or AugmentOptions()
@@ -321,34 +316,23 @@ class SAGASRDataset(Dataset[Item]):
             metadata["rolloff_high"] = rolloff_high_hz
         if self.defer_lowpass:
             return hr, metadata
-        if self.degradations == ("lowpass",):
-            return hr, degrade(hr[None], [metadata], self.reader.sample_rate)[0]
-        return hr, self._degrade_otherwise(hr, metadata, repeated)
+        return hr, self._degraded(hr, lowpass, metadata, repeated)
 
-    def _degrade_otherwise(self, hr: Tensor, metadata: dict[str, Any], draw: int) -> dict[str, Any]:
-        """With codecs, resamplers and residue, from a generator of their own: the clip and its
-        low-pass are those of a run without them."""
+    def _degraded(
+        self, hr: Tensor, lowpass: Lowpass, metadata: dict[str, Any], draw: int
+    ) -> dict[str, Any]:
+        """The metadata with ``lr_audio``, by a generator of its own: clip and low-pass are those of
+        a run with the low-pass alone."""
         rng, rate = numpy_generator("degradation", self.seed, draw), self.reader.sample_rate
-        kind = draw_kind(rng, self.degradations, self.shares)
-        degraded: Tensor | None = None
-        if kind != "lowpass":
-            degradation = draw_degradation(rng, kind)
-            degraded = degradation.apply(hr, rate)
-            cutoff_hz, passband_hz = kept_hz(hr, degraded, rate, degradation.own_rate)
-            if cutoff_hz > 0:  # a silent clip keeps nothing: its low-pass will do
-                metadata = metadata | {
-                    "lr_cutoff_hz": cutoff_hz,
-                    "lr_passband_hz": passband_hz,
-                    "degradation": str(degradation),
-                }
-        complete = degrade(hr[None], [metadata], rate)[0]
-        if degraded is not None:
-            complete["lr_audio"] = degraded
-        if "residue" in self.degradations and rng.random() < self.shares.residue:
-            lr, cutoff_hz = complete["lr_audio"], complete["lr_cutoff_hz"]
-            complete["lr_audio"] = add_residue(lr, rng, cutoff_hz, rate)
-        if "rolloff_low" in complete:
-            complete["rolloff_low"] = clip_rolloff_hz(complete["lr_audio"], rate)
+        lr = self.degradations.make_lr(hr, lowpass, rng, rate)
+        complete = metadata | {"lr_audio": lr.audio}
+        del complete["lowpass"]
+        if lr.degradation is not None:
+            complete["lr_cutoff_hz"] = lr.kept.cutoff_hz
+            complete["lr_passband_hz"] = lr.kept.passband_hz(rate)
+            complete["degradation"] = str(lr.degradation)
+        if self.compute_rolloff:
+            complete["rolloff_low"] = clip_rolloff_hz(lr.audio, rate)
         return complete
 
     def _draw_clip(self, rng: np.random.Generator) -> tuple[Crop, Tensor]:

@@ -7,14 +7,14 @@ The low-pass alone is the paper's and the default (`saga_sr.lowpass`). The other
 clip really keeps is measured against its original, so ``lr_cutoff_hz`` and ``lr_passband_hz`` are
 true for codecs whose own low-pass nobody documents. All draws are functions of a passed generator.
 
-Names: ``mp3-64`` and ``opus-12`` (kbit/s), ``vorbis-0`` (quality 0 to 10), ``gsm``, ``ulaw`` and
-``alaw`` (8 kHz telephone), ``zoh-11025`` (samples repeated) and ``linear-11025`` (straight lines).
+Names: ``mp3-64``, ``aac-64`` and ``opus-12`` (kbit/s), ``vorbis-0`` (quality 0 to 10), ``gsm``,
+``ulaw`` and ``alaw`` (8 kHz telephone), ``zoh-11025`` (samples repeated) and ``linear-11025``
+(straight lines).
 """
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -23,15 +23,17 @@ import torch
 from torch import Tensor
 
 from saga_sr.audio.band_end import long_term_levels, spectrum_end_hz
+from saga_sr.config import DegradationSection
+from saga_sr.lowpass import Lowpass, apply_lowpass
+from saga_sr.support.choices import DegradationKind
 from saga_sr.support.errors import UserError
 
-Kind = Literal["lowpass", "codec", "resampler", "residue"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-CODECS = ("mp3", "opus", "vorbis", "gsm", "ulaw", "alaw")
+CODECS = ("mp3", "aac", "opus", "vorbis", "gsm", "ulaw", "alaw")
 RESAMPLERS = ("zoh", "linear")
-_ALLOWED = "mp3-KBPS, opus-KBPS, vorbis-QUALITY, gsm, ulaw, alaw, zoh-RATE, linear-RATE"
+_ALLOWED = "mp3-KBPS, aac-KBPS, opus-KBPS, vorbis-QUALITY, gsm, ulaw, alaw, zoh-RATE, linear-RATE"
 _NUMBERS = {  # name -> what its number may be
     "mp3": (32.0, 320.0),
+    "aac": (16.0, 256.0),
     "opus": (6.0, 256.0),
     "vorbis": (0.0, 10.0),
     "zoh": (4000.0, 40_000.0),
@@ -39,6 +41,7 @@ _NUMBERS = {  # name -> what its number may be
 }
 _DRAWN: dict[str, tuple[float, ...]] = {  # a number is drawn from these
     "mp3": (32, 40, 48, 56, 64, 80, 96, 128),
+    "aac": (16, 24, 32, 48, 64, 96, 128),
     "opus": (6, 8, 12, 16, 24, 32),
     "vorbis": (0, 1, 2, 3),
     "gsm": (0,),
@@ -111,6 +114,8 @@ class Degradation:
         channels = samples.shape[1]
         level = None
         match self.name:
+            case "aac":
+                return _through_aac(samples, rate, self.number)
             case "mp3":  # libsndfile's scale of constant rates
                 low, high = (32, 320) if rate >= 32_000 else (8, 160)
                 options: dict[str, Any] = {"format": "MP3", "subtype": "MPEG_LAYER_III"}
@@ -139,6 +144,34 @@ class Degradation:
             while len(block := reader.read(1 << 14, dtype="float32", always_2d=True)):
                 blocks.append(block)
         return np.concatenate(blocks) if blocks else np.zeros_like(samples)
+
+
+def _through_aac(samples: np.ndarray, rate: int, kbps: float) -> np.ndarray:
+    """Encode and decode [n, C] by FFmpeg's AAC (low complexity); its delay is still there.
+
+    The packets go from one codec to the other, without a file around them.
+    """
+    import av
+
+    layout = "mono" if samples.shape[1] == 1 else "stereo"
+    encoder = av.CodecContext.create("aac", "w")
+    encoder.sample_rate, encoder.bit_rate = rate, round(1000 * kbps)
+    encoder.layout, encoder.format = layout, "fltp"
+    encoder.open()
+    size = encoder.frame_size
+    # whole frames, and one more: what the delay pushes out at the end
+    padded = np.pad(samples, ((0, -len(samples) % size + size), (0, 0))).astype(np.float32)
+    packets = []
+    for start in range(0, len(padded), size):
+        block = np.ascontiguousarray(padded[start : start + size].T)
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
+        frame.sample_rate, frame.pts = rate, start
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    decoder = av.CodecContext.create("aac", "r")
+    decoder.extradata = encoder.extradata
+    frames = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
+    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1).T
 
 
 def _read_as_old_devices_do(
@@ -204,18 +237,84 @@ def kept_hz(
 
 
 # ---------------------------------------------------------------------------- drawing
-def draw_degradation(rng: np.random.Generator, kind: Kind) -> Degradation:
+@dataclass(frozen=True)
+class LRClip:
+    """An LR clip, and what is true of it.
+
+    Attributes:
+        audio: [C, T].
+        kept: the low-pass that made it, or what else it keeps of its original.
+        degradation: what made it; None for a low-pass.
+    """
+
+    audio: Tensor
+    kept: Lowpass | Kept
+    degradation: Degradation | None = None
+
+
+@dataclass(frozen=True)
+class Degradations:
+    """What LR clips are made by: ``--degradations`` and the config's ``training.degradations``.
+
+    Attributes:
+        kinds: what may be drawn; "residue" is added to some of any kind. The paper's low-pass alone
+            by default.
+        shares: how often.
+
+    Raises:
+        UserError: there is nothing to draw.
+    """
+
+    kinds: tuple[DegradationKind, ...] = ("lowpass",)
+    shares: DegradationSection = field(default_factory=DegradationSection)
+
+    def __post_init__(self) -> None:
+        if not any(share > 0 for share in self._drawn().values()):
+            raise UserError(
+                f"--degradations {' '.join(self.kinds)}: the config's training.degradations give "
+                "them no share; lowpass, codec or resampler needs one above 0"
+            )
+
+    def _drawn(self) -> dict[DegradationKind, float]:
+        return {kind: getattr(self.shares, kind) for kind in self.kinds if kind != "residue"}
+
+    def draw_kind(self, rng: np.random.Generator) -> DegradationKind:
+        """Low-pass, codec or resampler, by the shares of those that take part."""
+        drawn = self._drawn()
+        weights = np.array(list(drawn.values()), dtype=float)
+        return list(drawn)[rng.choice(len(drawn), p=weights / weights.sum())]
+
+    def make_lr(
+        self, hr: Tensor, lowpass: Lowpass, rng: np.random.Generator, sample_rate: int
+    ) -> LRClip:
+        """Make the LR clip of an original, by what is drawn.
+
+        Args:
+            hr: [C, T], nominally in [-1, 1].
+            lowpass: what a low-pass would be.
+            rng: of all else, so that ``hr`` and ``lowpass`` are those of a run with that alone.
+            sample_rate: Hz.
+        """
+        kind = self.draw_kind(rng)
+        clip: LRClip | None = None
+        if kind != "lowpass":
+            degradation = draw_degradation(rng, kind)
+            audio = degradation.apply(hr, sample_rate)
+            kept = Kept(*kept_hz(hr, audio, sample_rate, degradation.own_rate))
+            if kept.cutoff_hz > 0:  # a silent clip keeps nothing: its low-pass will do
+                clip = LRClip(audio, kept, degradation)
+        clip = clip or LRClip(apply_lowpass(hr, sample_rate, lowpass), lowpass)
+        if "residue" in self.kinds and rng.random() < self.shares.residue:
+            audio = add_residue(clip.audio, rng, clip.kept.cutoff_hz, sample_rate)
+            clip = replace(clip, audio=audio)
+        return clip
+
+
+def draw_degradation(rng: np.random.Generator, kind: DegradationKind) -> Degradation:
     """A codec, or a resampler, and its rate; all equally likely."""
     names = CODECS if kind == "codec" else RESAMPLERS
     name = names[rng.integers(len(names))]
     return Degradation(name, float(rng.choice(_DRAWN[name])))
-
-
-def draw_kind(rng: np.random.Generator, kinds: Sequence[Kind], shares: Any) -> Kind:
-    """Low-pass, codec or resampler, by the shares of those that take part."""
-    possible = [kind for kind in kinds if kind != "residue"]
-    weights = np.array([getattr(shares, kind) for kind in possible], dtype=float)
-    return possible[rng.choice(len(possible), p=weights / weights.sum())]
 
 
 def add_residue(

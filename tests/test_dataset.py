@@ -25,6 +25,7 @@ from saga_sr.dataset import (
     collate,
     degrade,
 )
+from saga_sr.degradation import Degradations
 from saga_sr.lowpass import (
     FAMILIES,
     LowpassOptions,
@@ -599,7 +600,7 @@ def test_categories_are_folders_or_first_subfolders(tmp_path: Path) -> None:
 def test_other_degradations_are_functions_of_the_draw_and_leave_the_clips_alone(corpus):
     reader = ClipReader(_index(corpus / "a"), 2 * SIZE)
     plain = SAGASRDataset(reader, seed=3, compute_rolloff=True)
-    kinds = ("lowpass", "codec", "resampler", "residue")
+    kinds = Degradations(("lowpass", "codec", "resampler", "residue"))
     other, again = (
         SAGASRDataset(reader, seed=3, compute_rolloff=True, degradations=kinds) for _ in range(2)
     )
@@ -619,7 +620,7 @@ def test_other_degradations_are_functions_of_the_draw_and_leave_the_clips_alone(
 
 def test_residue_alone_changes_some_low_passed_clips_a_little(reader):
     plain = SAGASRDataset(reader, seed=3)
-    other = SAGASRDataset(reader, seed=3, degradations=("lowpass", "residue"))
+    other = SAGASRDataset(reader, seed=3, degradations=Degradations(("lowpass", "residue")))
     changes = []
     for draw in range(12):
         one, two = plain[draw][1], other[draw][1]

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from saga_sr.audio.file import with_retries
 from saga_sr.audio.packed_names import PackedNames
-from saga_sr.config import ModelConfig, Positive, Section
+from saga_sr.config import DegradationSection, ModelConfig, Positive, Section
 from saga_sr.support.errors import UserError, first_line
 from saga_sr.support.files import atomic_path, write_json_atomic
 
@@ -78,6 +78,13 @@ class LowpassEntry(Section):
     resample: bool
 
 
+class DegradationsEntry(Section):
+    """The `saga_sr.degradation.Degradations` that made the LR audio."""
+
+    kinds: tuple[str, ...]
+    shares: DegradationSection
+
+
 class Manifest(Section):
     """How a set of latents was made. Two sets with equal manifests hold the same latents.
 
@@ -99,6 +106,8 @@ class Manifest(Section):
     jitter: float
     seed: int
     lowpass: LowpassEntry
+    degradations: DegradationsEntry | None = None
+    """None: the low-pass alone."""
     shard_segments: Positive
     folders: tuple[FolderEntry, ...]
     source: str
@@ -107,8 +116,12 @@ class Manifest(Section):
     @property
     def id(self) -> str:
         """What a shard must carry to belong to this manifest."""
-        place = {"folders": {"__all__": {"audio_dir"}}} if self.format != _WITH_TEXTS else None
-        return hashlib.sha256(self.model_dump_json(exclude=place).encode("utf-8")).hexdigest()
+        left_out: dict[str, Any] = {}
+        if self.format != _WITH_TEXTS:
+            left_out["folders"] = {"__all__": {"audio_dir"}}
+        if self.degradations is None:  # as in the sets of before there were any
+            left_out["degradations"] = True
+        return hashlib.sha256(self.model_dump_json(exclude=left_out).encode("utf-8")).hexdigest()
 
     def shards(self, folder: int) -> int:
         """How many shards a folder has."""

@@ -6,7 +6,8 @@
     python -m saga_sr.pre_encode ... --devices 8 --num_nodes 2      # the same command on each node
 
 Every file is cut into segments, by default one after the other. Of each segment the HR latent is
-stored once, and K LR latents, each from its own random low-pass with its cutoff and both roll-offs.
+stored once, and K LR latents, each from its own random low-pass (or what else --degradations names)
+with its cutoff and both roll-offs.
 Everything random is a function of the seed and the segment. The work is divided into shards, which
 appear whole or not at all: a killed run goes on with the first shard that is not there, and any
 number of processes may share the work. See `saga_sr.data.latents` for the files.
@@ -19,6 +20,7 @@ import argparse
 from pathlib import Path
 
 from saga_sr.pre_encode.early import refuse_early
+from saga_sr.support.arguments import add_degradations, problems_of_degradations
 from saga_sr.support.choices import PRECISIONS, STORED_DTYPES
 from saga_sr.support.errors import UserError, run_cli
 
@@ -38,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--model_config", type=Path, required=True, metavar="FILE")
     add("--pretransform_ckpt", metavar="FILE_OR_HUB_ID",
         help="weights of the VAE, or Stable Audio Open")  # fmt: skip
-    add("--variants", type=int, default=1, metavar="K", help="low-passes per segment (1)")
+    add("--variants", type=int, default=1, metavar="K", help="LR clips per segment (1)")
     add("--caption_file", type=Path, nargs="+", metavar="FILE",
         help="captions.jsonl of each --audio_dir (default: the one inside)")  # fmt: skip
     add("--seed", type=int, default=0, metavar="N", help="(0)")
@@ -60,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="random shift of each segment, in hops, 0 to 1 (0)")  # fmt: skip
     add("--min_bandwidth_hz", type=float, default=0.0, metavar="HZ",
         help="leave duller files out (0)")  # fmt: skip
+    add_degradations(rare)
     add("--lowpass_resample", action="store_true",
         help="also resample to twice the cutoff and back, as the authors' code does")  # fmt: skip
     add("--dtype", choices=STORED_DTYPES, default="float16", help="of the stored latents")
@@ -92,6 +95,7 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
             f"--caption_file: {len(options.caption_file)} files for "
             f"{len(options.audio_dir)} folders"
         )
+    problems += problems_of_degradations(options.degradations)
     if problems:
         raise UserError.listing("the flags cannot be used", problems)
     return options

@@ -27,6 +27,7 @@ from saga_sr.data.latents import DTYPES as TORCH_DTYPES
 from saga_sr.data.latents import (
     MANIFEST,
     NO_TEXT,
+    DegradationsEntry,
     FolderEntry,
     LowpassEntry,
     Manifest,
@@ -40,8 +41,9 @@ from saga_sr.data.latents import (
     write_shard,
 )
 from saga_sr.dataset import ClipReader, Crop
+from saga_sr.degradation import Degradations, LRClip
 from saga_sr.families import create_pretransform
-from saga_sr.lowpass import LowpassOptions, apply_lowpass, draw_lowpass
+from saga_sr.lowpass import LowpassOptions, draw_lowpass
 from saga_sr.pre_encode.early import refuse_early
 from saga_sr.pretransform import Pretransform
 from saga_sr.rolloff import spectral_rolloff
@@ -122,7 +124,7 @@ def _collect_texts(
 
 # --- a segment's audio --------------------------------------------------------------------------
 class SegmentClips(Dataset[Clip]):
-    """``clips[folder, segment]``: HR audio and K low-passed copies, as functions of the seed.
+    """``clips[folder, segment]``: HR audio and K LR clips of it, as functions of the seed.
 
     ``hr`` [C, T], ``lr`` [K, C, T], ``lr_cutoff_hz``, ``lr_passband_hz`` and ``rolloff_low`` [K],
     ``rolloff_high`` and ``hr_end_hz`` [], all float32 and in Hz.
@@ -135,9 +137,11 @@ class SegmentClips(Dataset[Clip]):
         variants: int,
         lowpass: LowpassOptions,
         seed: int,
+        degradations: Degradations | None = None,
     ) -> None:
         self.reader, self.tables = reader, list(tables)
         self.variants, self.lowpass, self.seed = variants, lowpass, seed
+        self.degradations = degradations or Degradations()
 
     def __getitem__(self, key: Key) -> Clip:
         folder, segment = key
@@ -146,24 +150,29 @@ class SegmentClips(Dataset[Clip]):
         crop = Crop(position, int(table.start[segment]), self.reader.sample_size)
         hr = self.reader.read(crop, numpy_generator("segment", self.seed, folder, segment))
         rolloff_high_hz = spectral_rolloff(hr[None], rate)[0]
-        lowpasses = [
-            draw_lowpass(
-                numpy_generator("variant", self.seed, folder, segment, variant),
-                float(rolloff_high_hz),
-                self.lowpass,
-            )
+        variants = [
+            self._variant(hr, float(rolloff_high_hz), (folder, segment, variant))
             for variant in range(self.variants)
         ]
-        lr = torch.stack([apply_lowpass(hr, rate, lowpass) for lowpass in lowpasses])
+        lr = torch.stack([variant.audio for variant in variants])
         return {
             "hr": hr,
             "lr": lr,
-            "lr_cutoff_hz": torch.tensor([lowpass.cutoff_hz for lowpass in lowpasses]),
-            "lr_passband_hz": torch.tensor([lowpass.passband_hz(rate) for lowpass in lowpasses]),
+            "lr_cutoff_hz": torch.tensor([variant.kept.cutoff_hz for variant in variants]),
+            "lr_passband_hz": torch.tensor(
+                [variant.kept.passband_hz(rate) for variant in variants]
+            ),
             "rolloff_low": spectral_rolloff(lr, rate),
             "rolloff_high": rolloff_high_hz,
             "hr_end_hz": torch.tensor(spectrum_end_hz(hr, rate)),
         }
+
+    def _variant(self, hr: Tensor, rolloff_hz: float, key: tuple[int, int, int]) -> LRClip:
+        lowpass = draw_lowpass(
+            numpy_generator("variant", self.seed, *key), rolloff_hz, self.lowpass
+        )
+        rng = numpy_generator("degradation", self.seed, *key)
+        return self.degradations.make_lr(hr, lowpass, rng, self.reader.sample_rate)
 
 
 class ShardBatches(Sampler[list[Key]]):
@@ -304,6 +313,7 @@ def make_manifest(
         jitter=options.jitter,
         seed=options.seed,
         lowpass=LowpassEntry(**asdict(lowpass_options(options))),
+        degradations=_degradations_entry(options, config),
         shard_segments=options.shard_segments,
         folders=tuple(folders),
         source=reader.index.fingerprint(),
@@ -312,6 +322,19 @@ def make_manifest(
 
 def hop_s(options: argparse.Namespace, config: ModelConfig) -> float:
     return config.duration_s if options.hop_s is None else options.hop_s
+
+
+def degradations_of(options: argparse.Namespace, config: ModelConfig) -> Degradations:
+    return Degradations(tuple(options.degradations), config.training.degradations)
+
+
+def _degradations_entry(
+    options: argparse.Namespace, config: ModelConfig
+) -> DegradationsEntry | None:
+    if options.degradations == ["lowpass"]:
+        return None
+    shares = config.training.degradations
+    return DegradationsEntry(kinds=tuple(options.degradations), shares=shares)
 
 
 def lowpass_options(options: argparse.Namespace) -> LowpassOptions:
@@ -403,6 +426,7 @@ def _source_with_texts(fingerprint: str, kept: Sequence[SegmentTable]) -> str:
 def main(options: argparse.Namespace) -> None:
     """Encode what ``options`` say."""
     config = refuse_early(options)
+    degradations = degradations_of(options, config)
     check_accelerator(options.accelerator, options.devices)
     several = options.devices * options.num_nodes > 1
     fabric = Fabric(
@@ -423,7 +447,9 @@ def main(options: argparse.Namespace) -> None:
     if fabric.global_rank == 0:
         print(reader.index.describe())
     manifest = claim_folder_once(options.output_dir, manifest, tables, fabric)
-    clips = SegmentClips(reader, tables, options.variants, lowpass_options(options), options.seed)
+    clips = SegmentClips(
+        reader, tables, options.variants, lowpass_options(options), options.seed, degradations
+    )
     pretransform.to(fabric.device)
     write_shards(options.output_dir, manifest, clips, pretransform, fabric, options)
     fabric.barrier()

@@ -9,3 +9,5 @@ CROSSOVERS: tuple[Crossover, ...] = get_args(Crossover)
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # Lightning's names
 DEVICES = ("auto", "cpu", "cuda", "mps")
 STORED_DTYPES = ("float16", "bfloat16", "float32")  # of prepared latents
+DegradationKind = Literal["lowpass", "codec", "resampler", "residue"]
+DEGRADATION_KINDS: tuple[DegradationKind, ...] = get_args(DegradationKind)

@@ -24,6 +24,7 @@ from saga_sr.dataset import (
     ClipReader,
     SAGASRDataset,
 )
+from saga_sr.degradation import Degradations
 from saga_sr.families import targets_end_with_spectrum
 from saga_sr.lowpass import LowpassOptions
 from saga_sr.model import SAGASRModel
@@ -126,8 +127,7 @@ def _open_draws(options: Namespace, config: ModelConfig) -> SAGASRDataset | Late
             overfit_clips=options.overfit_clips,
             defer_lowpass=options.lowpass_on_device,
             measure_end=targets_end_with_spectrum(config),
-            degradations=options.degradations,
-            shares=config.training.degradations,
+            degradations=Degradations(tuple(options.degradations), config.training.degradations),
         )
     if not all(prepared):
         audio = options.train_dir[prepared.index(False)]
@@ -139,7 +139,7 @@ def _open_draws(options: Namespace, config: ModelConfig) -> SAGASRDataset | Late
     if meaningless:
         raise UserError(
             f"{', '.join(meaningless)}: without effect on prepared latents: saga_sr.pre_encode has "
-            "already chosen and low-passed their clips"
+            "already chosen and degraded their clips"
         )
     latents = LatentDataset(
         options.train_dir, config, options.seed, config.stage.rolloff, options.use_caption,

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from saga_sr.support.arguments import add_degradations, problems_of_degradations
 from saga_sr.support.errors import UserError, run_cli
 from saga_sr.training.early import refuse_early
 
 LOGGERS = ("tensorboard", "csv", "wandb")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 OPTIMIZERS = ("adamw", "adamw8bit")
-DEGRADATIONS = ("lowpass", "codec", "resampler", "residue")
 PARAMETERISATIONS = ("flow", "v")
 TRAINED_PARTS = ("prior", "flow")
 LAUNCHER_VARIABLES = {"WORLD_SIZE", "SLURM_NTASKS", "MASTER_ADDR"}  # torchrun, srun, by hand
@@ -142,10 +142,7 @@ def _data(group: _Group) -> None:
         help="captions.jsonl of each --train_dir (default: the one inside)")  # fmt: skip
     add("--min_bandwidth_hz", type=float, default=0.0, metavar="HZ",
         help="leave out training files whose spectrum ends below this (0: keep all)")  # fmt: skip
-    add("--degradations", nargs="+", choices=DEGRADATIONS, default=["lowpass"], metavar="KIND",
-        help="what makes the low-resolution clips: lowpass (the paper, alone by default), codec, "
-        "resampler; residue adds dither, noise and tones; shares: the JSON's "
-        "training.degradations")  # fmt: skip
+    add_degradations(group)
     add("--lowpass_resample", action="store_true",
         help="also resample to twice the cutoff and back, as the authors' code does")  # fmt: skip
     add("--num_workers", type=int, default=2, metavar="N", help="processes that read audio (2)")
@@ -248,8 +245,7 @@ def _folders(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _combinations(options: argparse.Namespace) -> Iterator[str]:
-    if set(options.degradations) == {"residue"}:
-        yield "--degradations residue: it is added to something; name lowpass, codec or resampler"
+    yield from problems_of_degradations(options.degradations)
     if options.lowpass_on_device and options.degradations != ["lowpass"]:
         yield "--lowpass_on_device does not go with other --degradations, which run on the CPU only"
     if options.lowpass_on_device and options.lowpass_resample:

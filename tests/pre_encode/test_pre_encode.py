@@ -1,5 +1,6 @@
 """Paired latents: the same items as from audio, made once, whatever happens on the way."""
 
+import hashlib
 import importlib
 import json
 import multiprocessing
@@ -43,6 +44,7 @@ from saga_sr.data.latents import (
     write_shard,
 )
 from saga_sr.dataset import ClipReader, DrawSampler, Item, collate
+from saga_sr.degradation import Degradations
 from saga_sr.lowpass import LowpassOptions
 from saga_sr.pre_encode import encode
 from saga_sr.pre_encode.__main__ import parse_options
@@ -165,6 +167,39 @@ def test_latents_of_a_draw_equal_the_encoded_audio_of_the_draw(
         assert {name: metadata[name] for name in expected} == expected
         chosen.add(dataset.pick(draw)[2])
     assert chosen == set(range(variants))
+
+
+def test_other_degradations_are_as_in_training_and_part_of_the_contract(
+    audio: Path, config_file: Path, tmp_path: Path
+) -> None:
+    kinds = ("lowpass", "codec", "resampler", "residue")
+    flags = [*_arguments(audio, tmp_path / "latents", config_file, variants=3), "--degradations"]
+    encode.main(parse_options([*flags, *kinds]))
+    clips = _clips(audio, 3)
+    clips.degradations = Degradations(kinds, _config(config_file).training.degradations)
+    made_by = {str(clips._variant(clips[0, 0]["hr"], 9e3, (0, 0, k)).degradation) for k in range(9)}
+    assert len(made_by) > 2
+    dataset = LatentDataset([tmp_path / "latents"], _config(config_file), 5, compute_rolloff=True)
+    from_audio = _from_audio(tmp_path / "latents", _config(config_file), clips, seed=5)
+    encoder = built(tiny_demo()).encode
+    for draw in range(6):
+        expected = from_audio[draw][1]
+        latent = encoder(expected.pop("lr_audio")[None])[0]
+        torch.testing.assert_close(dataset[draw][1]["lr_latent"], latent, atol=1e-5, rtol=1e-5)
+        assert dataset[draw][1]["lr_cutoff_hz"] == expected["lr_cutoff_hz"]
+    with pytest.raises(UserError, match="degradations"):
+        encode.main(parse_options([*flags, "lowpass", "codec"]))
+
+
+def test_identity_of_a_set_of_low_passes_is_that_of_before_there_were_others(
+    latents: Path,
+) -> None:
+    manifest = Manifest.load(latents)
+    assert manifest.degradations is None
+    place = {"folders": {"__all__": {"audio_dir"}}, "degradations": True}
+    before = manifest.model_dump_json(exclude=place)
+    assert "degradations" not in before
+    assert manifest.id == hashlib.sha256(before.encode("utf-8")).hexdigest()
 
 
 @pytest.mark.parametrize("raw", [tiny_demo(), tiny_vae()], ids=["MDCT", "VAE"])
@@ -528,6 +563,12 @@ def test_pre_encode_random_autoencoder_is_refused(audio: Path, tmp_path: Path) -
 def test_pre_encode_impossible_flags_are_named(wrong: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(wrong))} is"):
         parse_options(_arguments(tmp_path, tmp_path, tmp_path, **wrong))
+
+
+@pytest.mark.parametrize("kinds", [["residue"], ["codec", "codec"]])
+def test_degradations_that_say_nothing_are_refused(kinds: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--degradations"):
+        parse_options([*_arguments(tmp_path, tmp_path, tmp_path), "--degradations", *kinds])
 
 
 @pytest.mark.parametrize("flag", ["--augment", "--lowpass_resample", "--lowpass_on_device"])

@@ -171,12 +171,16 @@ class PatchAttention(Attention):
             angles = rotary_pos_emb[0]
             cos, sin = angles.cos().to(q.dtype), angles.sin().to(q.dtype)
             q, k = _turned(q, cos, sin), _turned(k, cos, sin)
-        if q.device.type == "cpu":
-            weights = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(dim=-1).to(v.dtype)
-            out = weights @ v
-        else:
-            out = F.scaled_dot_product_attention(q, k, v)
+        on_cpu = q.device.type == "cpu"
+        out = _short_attention(q, k, v) if on_cpu else F.scaled_dot_product_attention(q, k, v)
         return self.to_out(out.transpose(1, 2).flatten(2))
+
+
+@torch.compiler.disable  # compiled by torch 2.11 its gradient is NaN on a CPU in bfloat16
+def _short_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of [B, H, N, d] written out."""
+    weights = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(dim=-1)
+    return weights.to(v.dtype) @ v
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

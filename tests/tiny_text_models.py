@@ -1,4 +1,4 @@
-"""A real T5 and a real Qwen2-Audio, tiny, with their tokenizers, made from the libraries' own
+"""A real T5, BERT and Qwen2-Audio, tiny, with their tokenizers, made from the libraries' own
 configuration classes and saved to disk, so that tests load them through the real path, offline."""
 
 from pathlib import Path
@@ -31,6 +31,24 @@ def build_tiny_t5(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = T5EncoderModel(config)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+def build_tiny_bert(folder: Path, dim: int = 16, seed: int = 0) -> Path:
+    """Save a BERT ``dim`` wide that spells its texts in Latin letters and has 32 positions."""
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    letters = sorted({letter.lower() for letter in LATIN})
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{x}" for x in letters)]
+    tokenizer = BertTokenizer(vocab={piece: number for number, piece in enumerate(pieces)})
+    shape = {"hidden_size": dim, "intermediate_size": 2 * dim, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "max_position_embeddings": 32}
+    config = BertConfig(vocab_size=len(pieces), **shape, **heads)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = BertModel(config)
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     return folder

@@ -480,7 +480,7 @@ def prepare_text(models: Sequence[Model], clips: Clips) -> None:
         settings = model.model.config.text
         if model.has_text and settings is not None:
             device = next(model.model.parameters()).device
-            encoder = TextEncoder(settings.t5_model_name, settings.max_length, device=device)
+            encoder = TextEncoder(settings.model, settings.max_length, settings.kind, device=device)
             encoder.fill_cache(clips.prompts())
 
 

@@ -90,12 +90,13 @@ def load_weights(module: TrainingModule, options: argparse.Namespace) -> None:
 def build_text_encoder(
     options: argparse.Namespace, config: ModelConfig, data: TrainingData
 ) -> TextEncoder | None:
-    """The T5 encoder of a stage with text, its cache filled; without text nothing is loaded."""
+    """The encoder of a stage with text, its cache filled; without text nothing is loaded."""
     if not config.stage.text or config.text is None:
         return None
     gpus = torch.cuda.device_count() if options.accelerator in ("auto", "gpu") else 0
     device = torch.device("cuda", process_rank() % gpus) if gpus else torch.device("cpu")
-    encoder = TextEncoder(config.text.t5_model_name, config.text.max_length, device=device)
+    settings = config.text
+    encoder = TextEncoder(settings.model, settings.max_length, settings.kind, device=device)
     if encoder.dim != config.text.dim:
         raise UserError(
             f"model.conditioning.configs: prompt: dim is {config.text.dim}, but "

@@ -17,6 +17,7 @@ from saga_sr.config import (
     untrained_guidance,
 )
 from saga_sr.support.errors import UserError
+from saga_sr.support.hub import located
 from saga_sr.training import folder as run_folder
 
 # One of these is there wherever torch can use a GPU: NVIDIA's driver (Tegra, WSL), AMD's.
@@ -125,9 +126,14 @@ def _text(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:
             yield f"--caption_file {path}: no such file"
     if not config.stage.text or config.text is None:
         return
-    name = config.text.t5_model_name
+    try:
+        name = located(config.text.model)
+    except UserError as error:
+        yield f"model.conditioning.configs: prompt: {error}"
+        return
     if not Path(name).is_dir() and not _may_be_hub_id(name, may_be_bare=True):
-        yield f"model.conditioning.configs: prompt: t5_model_name is {name}: no such folder"
+        key = "t5_model_name" if config.text.kind == "t5" else "model_name"
+        yield f"model.conditioning.configs: prompt: {key} is {name}: no such folder"
 
 
 def _packages(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:

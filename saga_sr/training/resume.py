@@ -30,7 +30,9 @@ class Touches(Enum):
 
     LEARNT = "what is learnt: must stay"
     TEXT = "what is learnt, where the stage has text"
-    BRINGS = "something that is compared itself: files, weights, clips per step, config, T5"
+    BRINGS = (
+        "something that is compared itself: files, weights, clips per step, config, text encoder"
+    )
     COMPUTED = "how it is computed: equal to rounding"
     SEEN = "validation, log, files, export"
 
@@ -102,7 +104,9 @@ CONFIG: Mapping[str, Touches] = {
     "model.pretransform": _LEARNT,
     "model.pretransform.iterate_batch": _COMPUTED,
     "model.conditioning": _LEARNT,
+    "model.conditioning.configs.*.type": _BRINGS,
     "model.conditioning.configs.*.config.t5_model_name": _BRINGS,
+    "model.conditioning.configs.*.config.model_name": _BRINGS,
     "model.conditioning.configs.*.config.max_length": _TEXT,
     "model.io_channels": _LEARNT,
     "model.diffusion.type": _LEARNT,

@@ -208,7 +208,7 @@ def _text(
         raise UserError(f"{flag}: this model was trained without text")
     if prompt and listens:
         raise UserError("--prompt and --caption auto: give one of them")
-    encoder = TextEncoder(settings.t5_model_name, settings.max_length, device=device)
+    encoder = TextEncoder(settings.model, settings.max_length, settings.kind, device=device)
     if prompt:
         embedding = encoder.encode([prompt])
         return lambda _audio: embedding

@@ -13,7 +13,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ("requirements.txt", "requirements-text.txt", "requirements-nodeps.txt")
-EXTRA_REQUIREMENTS = ("requirements-app.txt", "requirements-captions.txt", "requirements-dev.txt")
+EXTRA_REQUIREMENTS = (
+    "requirements-app.txt",
+    "requirements-captions.txt",
+    "requirements-dev.txt",
+    "requirements-stages.txt",
+)
 PINS = (*REQUIREMENTS, *EXTRA_REQUIREMENTS, "constraints.txt")
 PINNED = re.compile(r"([A-Za-z0-9][\w.-]*)==[\w.+!]+")
 HELP_SECONDS = 1.0

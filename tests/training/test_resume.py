@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel
 from tiny_models import text_and_rolloff, tiny_demo, tiny_vae
 from tiny_runs import flags, make_corpus, write_text_config
-from tiny_text_models import build_tiny_t5
+from tiny_text_models import build_tiny_bert, build_tiny_t5
 
 from saga_sr.config import ModelConfig, parse_model_config
 from saga_sr.support.errors import UserError
@@ -251,6 +251,17 @@ def test_stages_start_from_each_other_whatever_the_text_encoder_is_called(
     f1 = flags(corpus, corpus / "f1", init_from=corpus / "f0/export", model_config=config, **QUICK)
     assert _run(train, f1) == 0
     assert "has not trained it; it starts anew" in capsys.readouterr().out
+    bert = build_tiny_bert(corpus / "bert", dim=24)
+    other = {"model_name": str(bert), "dim": 24, "max_length": 12}
+    raw["model"]["conditioning"]["configs"][0] |= {"type": "transformers", "config": other}
+    config.write_text(json.dumps(raw), encoding="utf-8")
+    f1 = flags(corpus, corpus / "b1", init_from=corpus / "f0/export", model_config=config, **QUICK)
+    assert _run(train, f1) == 0
+    assert "anew" not in capsys.readouterr().out  # the same width: nothing of F0 is lost
+    raw["model"]["conditioning"]["configs"][0] |= {
+        "type": "t5",
+        "config": {"t5_model_name": str(wide), "dim": 32, "max_length": 12},
+    }
     raw["model"]["conditioning"]["configs"][0]["config"]["max_length"] = 9
     raw["model"]["diffusion"]["compute_rolloff"] = True
     config.write_text(json.dumps(raw), encoding="utf-8")

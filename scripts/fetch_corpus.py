@@ -12,6 +12,8 @@ The output folder then holds
     val/{music,speech,effects}              sources held out: see corpus_sources.py
     licenses/                               licence and copyright files; they go with the sounds
     manifest.json                           a line for each file: origin, licence, what was measured
+    */*/captions.jsonl, */*/*.txt           what the sources say of their sounds: captions, and
+                                            transcripts where something known is spoken
 
 A package is fetched once: it is done when the manifest, written last, names it and all its files
 are there. Files appear whole, and a run that was stopped is simply started again.
@@ -40,6 +42,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=["foxdot"],
         help="what to fetch (foxdot)",
     )
+    parser.add_argument(
+        "--captions_only",
+        action="store_true",
+        help="fetch nothing; write the captions of what is there anew",
+    )
     return parser.parse_args(argv)
 
 
@@ -59,6 +66,7 @@ from typing import Any
 import soundfile
 
 from band_screen import screen
+from corpus_captions import Words, words_of
 from corpus_sources import (
     AUDIO_SUFFIXES,
     CATEGORIES,
@@ -69,6 +77,7 @@ from corpus_sources import (
     Source,
     is_reserved,
 )
+from saga_sr.data.caption_table import CAPTION_FILE, CaptionRecord, CaptionTable
 from saga_sr.support.files import atomic_path, sha256_of, write_json_atomic, write_text_atomic
 
 Record = dict[str, Any]
@@ -79,14 +88,19 @@ MAX_NAMED = 10  # files left out that are named on the screen
 def main(options: argparse.Namespace) -> None:
     """Fetch what is missing, then say what there is."""
     output: Path = options.output
-    for source in [source for name in options.sets for source in SETS[name]]:
+    wanted = [] if options.captions_only else options.sets
+    for source in [source for name in wanted for source in SETS[name]]:
         manifest = read_manifest(output)
         if is_complete(output, manifest.get(source.package)):
             print(f"{source.package}: already there")
             continue
         manifest[source.package] = fetch(source, output)
         write_json_atomic(output / "manifest.json", manifest)
-    print_summary(output, read_manifest(output))
+    manifest = read_manifest(output)
+    if not manifest:
+        raise UserError(f"{output}: no manifest.json; there is no corpus here to caption")
+    print_summary(output, manifest)
+    write_captions(output, manifest)
 
 
 def read_manifest(output: Path) -> dict[str, Record]:
@@ -266,6 +280,43 @@ def print_summary(output: Path, manifest: dict[str, Record]) -> None:
         cells = [_cell([r for r in members if r["category"] == c]) for c in CATEGORIES]
         print(f"{part:16}" + "".join(f"{cell:>18}" for cell in (*cells, _cell(members))))
     print(f"\nThe sounds are in {output}; licences and credits are in {output / 'licenses'}.")
+
+
+def write_captions(output: Path, manifest: dict[str, Record]) -> None:
+    """captions.jsonl and transcripts of every folder, and how much of it they tell of.
+
+    What somebody else has written there (`saga_sr.captions`, another transcript) is kept.
+    """
+    folders: dict[str, dict[str, Words | None]] = {}
+    for package, entry in manifest.items():
+        for record in entry["files"]:
+            words = words_of(package, record["origin"])
+            split, category, name = PurePosixPath(record["file"]).parts
+            is_linked = split == "train" and record["full_band"]
+            for part in [split, *["train_fullband"] * is_linked]:
+                folders.setdefault(f"{part}/{category}", {})[name] = words
+    print(
+        f"\n{'captions':24}{'files':>8}{'with':>8}{'share':>8}{'distinct':>10}{'transcripts':>13}"
+    )
+    for folder, told in sorted(folders.items()):
+        known = {name: words for name, words in sorted(told.items()) if words is not None}
+        _write_table(output / folder / CAPTION_FILE, known)
+        spoken = {name: words.transcript for name, words in known.items() if words.transcript}
+        for name, transcript in spoken.items():
+            path = (output / folder / name).with_suffix(".txt")
+            if not path.exists():
+                write_text_atomic(path, transcript + "\n")
+        share, distinct = len(known) / len(told), len({words.caption for words in known.values()})
+        counts = f"{len(told):8}{len(known):8}{share:8.0%}{distinct:10}{len(spoken):13}"
+        print(f"{folder:24}{counts}")
+
+
+def _write_table(path: Path, known: dict[str, Words]) -> None:
+    if path.exists() and any(record.hash for record in CaptionTable.read(path).records):
+        print(f"{path}: kept, its captions are of another origin")
+        return
+    lines = [CaptionRecord(name, words.caption).to_line() for name, words in known.items()]
+    write_text_atomic(path, "".join(lines))
 
 
 def _cell(records: list[Record]) -> str:

@@ -13,9 +13,12 @@ import soundfile
 from scipy import signal
 
 import band_screen
+import corpus_captions
 import corpus_sources
 import fetch_corpus
+from saga_sr.data.caption_table import CaptionRecord, CaptionTable
 from saga_sr.support.errors import UserError
+from saga_sr.text import read_transcript
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 44_100
@@ -110,6 +113,112 @@ def test_no_set_holds_a_reserved_package():
 
 def test_place_single_cycles_are_left_out():
     assert corpus_sources.place_lmms(PurePosixPath("shapes/moog.wav")) is None
+
+
+# --- captions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("package", "origin", "caption", "transcript"),
+    [
+        ("FoxDot", "_/2/two1.wav", 'A voice says "two".', "two"),
+        ("FoxDot", "i/lower/0_jungle_snare.wav", "A jungle snare drum.", ""),
+        ("sonic-pi-samples", "misc_crow.flac", "A crow caws.", ""),
+        ("klettres-data", "de/alpha/ae.ogg", "A voice says the letter Ä in German.", "Ä"),
+        ("klettres-data", "es/syllab/nna.ogg", 'A voice says "ña" in Spanish.', "ña"),
+        ("klettres-data", "nb/alpha/U00E5.ogg",
+         "A voice says the letter Å in Norwegian Bokmål.", ""),
+        ("klettres-data", "ru/alpha/scha.ogg", 'A voice says the letter "scha" in Russian.', ""),
+        # The number is the place in a list that the package does not spell out.
+        ("klettres-data", "fr/alpha/a-7.ogg",
+         "A voice says a letter of the alphabet in French.", ""),
+        ("klettres-data", "lt/syllab/le3k.ogg", "A voice says a syllable in Lithuanian.", ""),
+        ("wesnoth-1.16-music", "elvish-theme.ogg", "Music of a fantasy game: elvish theme.", ""),
+        ("wesnoth-1.16-data", "data/core/sounds/human-female-hit-2.ogg",
+         "A game sound effect: woman being hit.", ""),
+        ("hedgewars-data", "Sounds/voices/Default_ru/Takecover.ogg",
+         "A voice in a game in Russian: take cover.", ""),
+        ("megaglest-data", "tilesets/autumn/sounds/owl.ogg",
+         "Ambience of an autumn landscape: owl.", ""),
+        ("tuxpaint-stamps-default", "animals/birds/owl.ogg", "The sound of an owl.", ""),
+        ("tuxpaint-stamps-default", "animals/birds/owl_desc_pt_BR.ogg",
+         "A voice names a picture in Brazilian Portuguese: owl.", ""),
+        ("tuxpaint-stamps-default", "symbols/math/7_nn.ogg",
+         "A voice says the number seven in Norwegian Nynorsk.", ""),
+    ],
+)  # fmt: skip
+def test_caption_says_what_the_source_says(package, origin, caption, transcript):
+    told = corpus_captions.words_of(package, origin)
+    assert told == corpus_captions.Words(caption, transcript)
+
+
+@pytest.mark.parametrize(
+    ("package", "origin"),
+    [
+        ("colobot-common-sounds", "sounds/sound021.wav"),
+        ("FoxDot", "_/caret/0.wav"),
+        ("hedgewars-data", "Sounds/1C.ogg"),
+        ("tuxpaint-stamps-default", "seasonal/christmas/gift.ogg"),
+    ],
+)
+def test_caption_is_not_made_up_where_the_source_says_nothing(package, origin):
+    assert corpus_captions.words_of(package, origin) is None
+
+
+def test_every_source_has_somebody_who_tells_of_it():
+    packages = {source.package for one in corpus_sources.SETS.values() for source in one}
+    assert corpus_captions.TELLERS.keys() == packages
+
+
+def write_manifest(corpus: Path, *files: tuple[str, str, bool]) -> None:
+    records = []
+    for file, origin, full_band in files:
+        split, category, name = PurePosixPath(file).parts
+        for part in [split, *["train_fullband"] * (full_band and split == "train")]:
+            (corpus / part / category).mkdir(parents=True, exist_ok=True)
+            (corpus / part / category / name).touch()
+        record = {"file": file, "origin": origin, "split": split, "category": category}
+        records.append({**record, "full_band": full_band, "seconds": 1.0})
+    (corpus / "manifest.json").write_text(json.dumps({"FoxDot": {"files": records}}), "utf-8")
+
+
+def test_captions_only_writes_what_training_reads_for_the_corpus_that_is_there(tmp_path, capsys):
+    write_manifest(
+        tmp_path,
+        ("train/speech/one.wav", "_/1/one1.wav", True),
+        ("train/effects/snare.wav", "i/lower/0_jungle_snare.wav", False),
+        ("train/effects/caret.wav", "_/caret/0.wav", False),
+        ("val/speech/two.wav", "_/2/two1.wav", True),
+    )
+    options = fetch_corpus.parse_args(["--output", str(tmp_path), "--captions_only"])
+    fetch_corpus.main(options)
+    for folder, name, text in (("train/speech", "one.wav", 'A voice says "one".'),
+                               ("train_fullband/speech", "one.wav", 'A voice says "one".'),
+                               ("train/effects", "snare.wav", "A jungle snare drum."),
+                               ("val/speech", "two.wav", 'A voice says "two".')):  # fmt: skip
+        table = CaptionTable.read(tmp_path / folder / "captions.jsonl")
+        assert table.lookup(name, 0.0, 0.5) == text
+        assert table.paths() == {name}
+    assert read_transcript(tmp_path / "train_fullband/speech/one.wav") == "one\n"
+    assert read_transcript(tmp_path / "train/effects/snare.wav") is None
+    assert "50%" in capsys.readouterr().out.split("train/effects")[1].splitlines()[0]
+
+
+def test_captions_of_another_origin_and_other_transcripts_are_kept(tmp_path, capsys):
+    write_manifest(tmp_path, ("train/speech/one.wav", "_/1/one1.wav", False))
+    folder = tmp_path / "train/speech"
+    heard = CaptionRecord("one.wav", "A man counts.", hash="ab", model="a model").to_line()
+    (folder / "captions.jsonl").write_text(heard, encoding="utf-8")
+    (folder / "one.txt").write_text("uno", encoding="utf-8")
+    fetch_corpus.main(fetch_corpus.parse_args(["--output", str(tmp_path), "--captions_only"]))
+    assert (folder / "captions.jsonl").read_text(encoding="utf-8") == heard
+    assert (folder / "one.txt").read_text(encoding="utf-8") == "uno"
+    assert "kept" in capsys.readouterr().out
+
+
+def test_captions_only_without_a_corpus_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"no manifest\.json"):
+        fetch_corpus.main(fetch_corpus.parse_args(["--output", str(tmp_path), "--captions_only"]))
 
 
 # --- screening --------------------------------------------------------------------------------

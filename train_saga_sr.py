@@ -51,8 +51,9 @@ class SAGASRTrainer(TrainingModule):
         frame = cond.frame
         hr_end_hz = self._from_metadata(batch[1], "hr_end_hz", default=inf)  # inf: asked by none
         y = frame.enter(z_h)  # the paper's y is z_h
-        velocity = self.model.velocity(interpolate(y, noise, t), t, cond, drop_lr, drop_text)
-        weight = self.model.family.weight(frame, z_h, hr_end_hz)
+        x_t = interpolate(y, noise, t)
+        velocity = self.model.velocity(x_t, t, cond, drop_lr, drop_text)
+        weight = self.model.family.weight(frame, x_t, t, hr_end_hz)
         loss = velocity_loss(velocity, y, noise, weight).mean()
         return self.counted(batch, loss, self.model.family.loss(frame, z_h, hr_end_hz))
 

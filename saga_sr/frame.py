@@ -78,12 +78,15 @@ class Family:
         """The network's answer -> [B, D, L]."""
         return answer
 
-    def weight(self, frame: Any, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
+    def weight(self, frame: Any, x_t: Tensor, t: Tensor, hr_end_hz: Tensor) -> Tensor:
         """What a squared error of the velocity v_y counts, at least 0, broadcastable to [B, D, L].
+
+        A function of what the network is told alone, or the flow would not end in the data.
 
         Args:
             frame: of the batch.
-            hr_latent: [B, D, L].
+            x_t: [B, D, L], y at the time t.
+            t: [B].
             hr_end_hz: [B], where the spectrum of each HR clip ends.
         """
         return torch.ones_like(hr_end_hz)[:, None, None]
@@ -101,7 +104,7 @@ class Family:
         return torch.ones_like(hr_end_hz)[:, None, None]
 
     def loss(self, frame: Any, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
-        """What the frame itself learns by, a scalar; arguments as in `weight`."""
+        """What the frame itself learns by, a scalar; of ``hr_latent`` [B, D, L]; see `weight`."""
         return hr_latent.new_zeros(())
 
     def default_target_hz(self, frame: Any, rolloff_low_hz: Tensor) -> Tensor:

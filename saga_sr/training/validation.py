@@ -47,13 +47,13 @@ def flow_losses(
     """
     losses, errors, frame = {}, {}, model.frame(cond)
     cond, y = replace(cond, frame=frame), frame.enter(hr_latent)
-    weight = model.family.weight(frame, hr_latent, hr_end_hz)
     missing = model.family.missing(frame, hr_end_hz) * (hr_latent != 0)
     for time in LOSS_TIMES:
         noise = clip_noise(model, clips, f"val-loss-{time}").to(hr_latent)
         t = torch.full((len(clips),), time, device=hr_latent.device)
         x_t = interpolate(y, noise, t)
         velocity, blind = model.velocity(x_t, t, cond), model.blind_velocity(x_t, t)
+        weight = model.family.weight(frame, x_t, t, hr_end_hz)
         losses[f"loss_t{time:g}"] = velocity_loss(velocity, y, noise, weight)
         errors[f"velocity_error_t{time:g}"] = velocity_error(velocity, blind, y, noise, missing)
     means = {

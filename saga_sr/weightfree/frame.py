@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saga_sr.frame import Family, Frame
 from saga_sr.rolloff import hz_to_unit, unit_to_hz
-from saga_sr.weightfree.mdct import SURPRISE, MDCTPretransform, bounded
+from saga_sr.weightfree.mdct import MDCTPretransform, bounded, share_of_surprises
 from saga_sr.weightfree.prior import Prior, PriorPredictor, amplitude_rolloff
 
 if TYPE_CHECKING:
@@ -98,13 +99,13 @@ class MDCTFamily(Family):
         shown = torch.cat([bounded(x_t), frame.lr_latent], dim=1)
         return shown + self.embedding(frame.heard)
 
-    def weight(self, frame: MDCTFrame, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
+    def weight(self, frame: MDCTFrame, x_t: Tensor, t: Tensor, hr_end_hz: Tensor) -> Tensor:
         """Errors count in units of the expected level, but where far more is there than was
-        expected, of a share of that, so that a few surprises are not the loss; and nothing above
+        expected a share of that, so that a few surprises are not the loss; and nothing above
         the end of the HR clip's own spectrum, where a codec or a dull microphone left nothing."""
-        prior = frame.prior
-        unit = torch.maximum(prior.scale, (hr_latent - prior.mean).abs() / SURPRISE)
-        return (prior.std / unit).square() * self.pretransform.content(hr_end_hz)
+        power = F.avg_pool2d(x_t.square()[:, None], 9, 1, 4, count_include_pad=False)[:, 0]
+        certain = (frame.prior.std / frame.prior.scale).square()
+        return certain * share_of_surprises(power, t) * self.pretransform.content(hr_end_hz)
 
     def missing(self, frame: MDCTFrame, hr_end_hz: Tensor) -> Tensor:
         """Where the predictor expects more than half of what is there to be missing."""

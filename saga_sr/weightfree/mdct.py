@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from saga_sr.config import MDCTConfig
 
 LEVEL_BAND_HZ = 4000.0
-SURPRISE = 4.0  # times the expected level; with square-root companding 24 dB
+SURPRISE = 2.0  # times the expected level; with square-root companding 12 dB
 _INPUT_LIMIT = 10.0  # standard deviations
 LEVEL_FRAMES = 9  # 52 ms with a hop of 256
 
@@ -127,6 +127,22 @@ class MDCTPretransform(Pretransform):
         starts = torch.cat([first, rotated_left], dim=1)
         ends = torch.cat([rotated_right.flip(-1), last], dim=1)
         return torch.cat([starts, ends], dim=-1)
+
+
+def share_of_surprises(power: Tensor, t: Tensor) -> Tensor:
+    """What an error counts where x_t is far louder than a scale says, at most 1.
+
+    Squared errors grow with what is there, and a few loud surprises would be all of the loss. The
+    share may depend on x_t, which the network hears, but not on the data: the best answer to a
+    squared error weighed by w(data) is E[w v | x_t] / E[w | x_t], which believes in no surprises,
+    and what is sampled is too quiet.
+
+    Args:
+        power: [B, ...], mean square of x_t around each place; noise and data are of size 1.
+        t: [B].
+    """
+    t = t.reshape(-1, *[1] * (power.dim() - 1))
+    return ((t**2 + (SURPRISE * (1 - t)) ** 2) / power).clamp(max=1)
 
 
 def bounded(value: Tensor) -> Tensor:

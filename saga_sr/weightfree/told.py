@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saga_sr.frame import Family, Frame
-from saga_sr.weightfree.mdct import SURPRISE, MDCTPretransform, bounded
+from saga_sr.weightfree.mdct import MDCTPretransform, bounded, share_of_surprises
 from saga_sr.weightfree.patches import PatchGrid, give_positions
 
 if TYPE_CHECKING:
@@ -93,11 +93,12 @@ class PatchFamily(Family):
     def latent(self, answer: Tensor) -> Tensor:
         return self.grid.from_tokens(answer.mT)
 
-    def weight(self, frame: PatchFrame, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
+    def weight(self, frame: PatchFrame, x_t: Tensor, t: Tensor, hr_end_hz: Tensor) -> Tensor:
         """Errors count where the latent is not told and below the end of the HR clip's spectrum;
-        where far more is there than the scale says, in units of a share of that."""
-        surprise = (hr_latent.abs() / frame.scale / SURPRISE).clamp(min=1)
-        return self.missing(frame, hr_end_hz) / surprise.square()
+        in patches that are far louder than the scale says, a share of that."""
+        tokens = self.grid.to_tokens(x_t)
+        share = share_of_surprises(tokens.square().mean(dim=2, keepdim=True), t)
+        return self.missing(frame, hr_end_hz) * self.grid.from_tokens(share.expand_as(tokens))
 
     def missing(self, frame: PatchFrame, hr_end_hz: Tensor) -> Tensor:
         return (1 - frame.told) * self.pretransform.content(hr_end_hz)

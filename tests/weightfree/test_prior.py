@@ -166,17 +166,15 @@ def test_predictor_learns_the_level_and_what_is_missing() -> None:
     assert missing[: CUTOFF_BIN - 2].mean() < 0.1 < 0.9 < missing[CUTOFF_BIN + 2 :].mean()
 
 
-def test_errors_count_in_units_of_what_is_there_where_that_is_far_more_than_expected() -> None:
+def test_errors_count_for_less_where_far_more_is_there_than_was_expected() -> None:
     model = _model()
     frame = model.frame(_condition(model, _noise(1, 64, 64)))
-    far = 40 * frame.prior.scale
+    ones, t = torch.ones_like(frame.prior.mean), torch.tensor([0.5])
     expected, surprised = (
-        model.family.weight(frame, frame.prior.mean + more, torch.tensor([22_050.0]))
-        for more in (0 * far, far)
+        model.family.weight(frame, level * ones, t, torch.tensor([22_050.0])) for level in (1, 10)
     )
-    torch.testing.assert_close(surprised, expected / 100)
-    nothing = model.family.weight(frame, frame.prior.mean, torch.tensor([0.0]))
-    assert not nothing.any()
+    torch.testing.assert_close(surprised, expected * (0.25 + 1.0) / 100)
+    assert not model.family.weight(frame, ones, t, torch.tensor([0.0])).any()
 
 
 def test_channels_are_predicted_alike_and_apart() -> None:

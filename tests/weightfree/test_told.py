@@ -115,3 +115,17 @@ def test_the_passband_is_needed() -> None:
 def test_configs_that_do_not_fit_are_refused(change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_model_config(tiny_patches(**change))
+
+
+def test_a_loud_patch_counts_for_less_and_its_neighbours_as_before() -> None:
+    model = built(tiny_patches())
+    frame = model.frame(_heard(model, _audio()))
+    x_t, t = torch.ones(2, 64, 64), torch.full((2,), 0.5)
+    end_hz = torch.full((2,), 22_050.0)
+    even = model.family.weight(frame, x_t, t, end_hz)
+    assert (even == model.family.missing(frame, end_hz)).all()
+    x_t[:, 48:56, 8:12] = 10.0
+    loud = model.family.weight(frame, x_t, t, end_hz)
+    assert torch.allclose(loud[:, 48:56, 8:12], torch.tensor((0.25 + 1.0) / 100))
+    loud[:, 48:56, 8:12] = even[:, 48:56, 8:12]
+    assert torch.equal(loud, even)

@@ -55,7 +55,7 @@ $(VENV)/.stages: $(INSTALLED) requirements-stages.txt
 
 # All that a CPU does in about ten minutes; docs/benchmarks.md says what the figures mean.
 benchmarks: export OMP_NUM_THREADS := 1
-benchmarks: dev
+benchmarks: dev $(VENV)/.stages
 	$(BIN)/python benchmarks/speed/startup.py
 	$(BIN)/python benchmarks/speed/data_loading.py
 	$(BIN)/python benchmarks/speed/training_step.py --batch_size 2 --repeats 1

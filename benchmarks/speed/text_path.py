@@ -14,7 +14,7 @@ own processor time, so that it stays fair on a machine that does other things as
 reported.
 
 AMD EPYC, one thread, torch 2.11, demo config (MiniLM), 8 clips: step 192.3 ms a clip; finding the
-text 0.12 ms, its embedding 0.10 ms, together 0.11 % of the step; MiniLM in every step 5.0 ms, 2.6 %.
+text 0.12 ms, its embedding 0.10 ms, together 0.11 % of the step; MiniLM every step 5.0 ms, 2.6 %.
 """
 
 import argparse

@@ -15,10 +15,12 @@ Words for where a band ends, everywhere used like this, all in Hz:
     passband      up to where low-passed audio is still the original: `Lowpass.passband_hz`, -0.5 dB
     spectrum end  up to where a truth holds anything: `spectrum_end_hz`; ``hr_end``: of an HR clip
     band end      up to where an input is sound, fades known: `band_end_hz`; the model adds the rest
+                  (a filter took 3 to 10 dB there, its passband ends lower: `band_of` has both)
     bandwidth     band end and roll-off of a whole source: `saga_sr.audio.bandwidth`
     roll-off      98.5 % of the magnitude lie below it: `saga_sr.rolloff`; near an end, but none
 """
 
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -43,7 +45,22 @@ _STEPS = 24  # levels per octave
 _LOWEST_HZ = 1000.0
 _BELOW_CLIFF = 0.97  # of the end; the cliff itself is no fade
 _MIN_BINS = 4  # of a level, on either side
+_FALL_DB = 20.0  # above a filter's edge, measures how steep it is
+_STEEP_DB = 36.0  # per octave, as recordings themselves do not fall
 _FLAT_TOPS = 2  # times; a peak may have a flat top by chance
+
+
+@dataclass(frozen=True)
+class Band:
+    """A band's ends in Hz, in (0, Nyquist], or 0.0 for silence.
+
+    Attributes:
+        end_hz: see `band_end_hz`.
+        passband_hz: up to where nothing is missing; at most ``end_hz``.
+    """
+
+    end_hz: float
+    passband_hz: float
 
 
 def band_end_hz(audio: Tensor, sample_rate: int) -> float:
@@ -61,17 +78,49 @@ def band_end_hz(audio: Tensor, sample_rate: int) -> float:
     Returns:
         In (0, `spectrum_end_hz`], or 0.0 for a silent clip.
     """
+    return band_of(audio, sample_rate).end_hz
+
+
+def band_of(audio: Tensor, sample_rate: int) -> Band:
+    """Where the band of a clip ends, and up to where the filter that ended it took nothing.
+
+    What an input lost inside of its band cannot be seen, but how steep its filter is can: as far
+    (in octaves) as the level falls by 20 dB above the filter's edge, the passband ends below that
+    edge. Of a Butterworth filter of any order that runs forwards and backwards, at -6 dB at its
+    edge, that is the -0.5 dB point within a tenth of an octave: what training calls a low-pass's
+    passband (`saga_sr.lowpass`). Where nothing falls, it is the end.
+
+    Arguments as of `band_end_hz`.
+    """
     end_hz = spectrum_end_hz(audio, sample_rate)
     if end_hz < 2 * _LOWEST_HZ:
-        return end_hz
+        return Band(end_hz, end_hz)
     samples = np.atleast_2d(audio.detach().cpu().double().numpy())
     power = long_term_power(samples - samples.mean(axis=1, keepdims=True), sample_rate)
-    grid_hz, level_db = _levels(power, sample_rate, _BELOW_CLIFF * end_hz)
-    start = _fade_start(level_db)
-    if start is None:
-        return end_hz
-    kept = np.flatnonzero(level_db[start:] > level_db[start] - _EDGE_DB)
-    return float(grid_hz[start + kept[-1]])
+    grid_hz, level_db = _levels(power, sample_rate, max(end_hz, _BELOW_CLIFF * sample_rate / 2))
+    below_cliff = level_db[grid_hz < _BELOW_CLIFF * end_hz]
+    start = _fade_start(below_cliff)
+    if start is not None:
+        kept = np.flatnonzero(below_cliff[start:] > below_cliff[start] - _EDGE_DB)
+        end_hz = float(grid_hz[start + kept[-1]])
+    return Band(end_hz, _passband_hz(grid_hz, level_db, end_hz))
+
+
+def _passband_hz(grid_hz: np.ndarray, level_db: np.ndarray, end_hz: float) -> float:
+    """See `band_of`; the filter's edge may lie below an end that was found far down its slope."""
+    step = int(np.searchsorted(grid_hz, end_hz, side="right")) - 1
+    top = step
+    while top >= 2 and level_db[top - 2] - level_db[top] > 2 * _STEEP_DB / _STEPS:
+        top -= 1
+    edge_hz = end_hz
+    if step - top > 2:  # a cliff is no wider than that
+        kept = np.flatnonzero(level_db[top : step + 1] > level_db[top] - _EDGE_DB)
+        edge_hz = min(float(grid_hz[top + kept[-1]]), end_hz)
+    at_edge_db = np.interp(np.log2(edge_hz), np.log2(grid_hz), level_db)
+    lower = grid_hz[(grid_hz > edge_hz) & (level_db < at_edge_db - _FALL_DB)]
+    if not len(lower):
+        return edge_hz
+    return float(edge_hz * 2 ** -max(np.log2(lower[0] / edge_hz) - 1 / _STEPS, 0.0))
 
 
 def _fade_start(level_db: np.ndarray) -> int | None:

@@ -4,7 +4,7 @@ A full-band host may talk to a guest on the telephone; a broadcast changes betwe
 studio. So a band's end belongs to a stretch of a file. The file is read twice:
 
     chunks of 0.25 s --levels--> what each says of the end --cheapest path--> stretches
-    each stretch     --pieces of 5 s, `band_end_hz`, median by energy--> its end
+    each stretch     --pieces of 5 s, `band_of`, median by energy--> its end
 
 A chunk says little: a vowel has no highs, a pause shows the hiss that lies under everything, a
 click is full-band. Hence evidence is one-sided. A *filter's edge* (a fall for good as of
@@ -19,7 +19,7 @@ old rate, which gives them away; they are measured at that rate.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -37,7 +37,8 @@ from saga_sr.audio.band_end import (
     _ROUNDING_POWER,
     _SILENT_MEAN_SQUARE,
     _STEPS,
-    band_end_hz,
+    Band,
+    band_of,
     is_clipped,
 )
 from saga_sr.audio.streams import AudioSource, Reader, resampled
@@ -62,6 +63,7 @@ _NEARLY_FULL = 0.8  # and all above this, of the Nyquist frequency, beside full-
 # Rates of old devices and files, lowest first, and how deep differences pulse there.
 _OLD_RATES = (4000, 5512.5, 6000, 8000, 11025, 11127, 12000, 16000, 22050, 24000, 32000)
 _PULSE, _NARROW = 0.1, 3.0
+_HELD_PASSBAND = 0.26  # of an old rate: repeated samples have lost 1 dB there (a sinc)
 _BESIDE_HZ = (-83.0, -31.0, 29.0, 79.0)
 
 
@@ -73,25 +75,29 @@ class BandTrack:
     Attributes:
         starts: first sample of each stretch at the model's rate; the first is 0.
         ends_hz: of each stretch; the Nyquist frequency where there is nothing to add.
+        passbands_hz: up to where each is untouched; not given, the ends.
     """
 
     starts: tuple[int, ...]
     ends_hz: tuple[float, ...]
+    passbands_hz: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "passbands_hz", self.passbands_hz or self.ends_hz)
 
     @classmethod
     def constant(cls, end_hz: float) -> "BandTrack":
         return cls((0,), (end_hz,))
 
-    def lowest_hz(self, start: int, stop: int) -> float:
-        """The lowest end within the samples [start, stop)."""
+    def lowest(self, start: int, stop: int) -> Band:
+        """The band with the lowest end within the samples [start, stop)."""
+        bands = [Band(*ends) for ends in zip(self.ends_hz, self.passbands_hz, strict=True)]
         inside = [
-            end_hz
-            for first, after, end_hz in zip(
-                self.starts, (*self.starts[1:], stop), self.ends_hz, strict=True
-            )
+            band
+            for first, after, band in zip(self.starts, (*self.starts[1:], stop), bands, strict=True)
             if first < stop and after > start
         ]
-        return min(inside, default=self.ends_hz[-1])
+        return min(inside, key=lambda band: band.end_hz, default=bands[-1])
 
     def weights(self, start: int, stop: int, fade: int) -> list[tuple[float, Tensor]]:
         """Which ends hold in [start, stop), and how much: (end in Hz, weights [stop - start]).
@@ -135,10 +141,8 @@ class Bandwidth:
 
     def __post_init__(self) -> None:
         if self.track is None:
-            object.__setattr__(self, "track", BandTrack.constant(self._or_full(self.end_hz)))
-
-    def _or_full(self, end_hz: float) -> float:
-        return self.nyquist_hz if end_hz >= FULL_BAND * self.nyquist_hz else end_hz
+            band = Band(self.end_hz, self.end_hz)
+            object.__setattr__(self, "track", _merged([0], [band], self.nyquist_hz))
 
     @property
     def is_silent(self) -> bool:
@@ -172,8 +176,8 @@ def _measure_stretches(
     """Ends of (first chunk, coarse end) stretches, with the samples where they really change."""
     chunk, nyquist_hz = round(_CHUNK_S * sample_rate), sample_rate / 2
     reader = Reader(resampled(source, sample_rate))
-    done, starts, ends_hz = 0, [0], []
-    measured: list[tuple[float, float, float]] = []  # (energy, roll-off, end) of all pieces
+    done, starts, bands = 0, [0], []
+    measured: list[_Piece] = []
     for number, (_, coarse_hz) in enumerate(stretches):
         last = number + 1 == len(stretches)
         stop = None if last else stretches[number + 1][0] * chunk - chunk
@@ -181,8 +185,10 @@ def _measure_stretches(
         while audio := _piece(reader, round(_PIECE_S * sample_rate), done, stop):
             own.append(_measured(audio[0], sample_rate, old_rate))
             done += audio[0].shape[-1]
-        end_hz = _weighted_median([(m[0], m[2]) for m in own if m[2] > 0])
-        ends_hz.append(end_hz or (coarse_hz if len(stretches) > 1 else 0.0))
+        band = _band_of_most(own)
+        if band.end_hz == 0 and len(stretches) > 1:
+            band = Band(coarse_hz, coarse_hz)
+        bands.append(band)
         measured += own
         if not last:
             region = reader.take(2 * chunk)
@@ -191,12 +197,31 @@ def _measure_stretches(
             change = _where_it_changes(region, sample_rate, lower_hz, upper_hz, rises)
             starts.append(done + change)
             done += region.shape[-1]
-    audible = [values for values in measured if values[2] > 0]
-    rolloff_hz, end_hz = (_weighted_median([(m[0], m[i]) for m in audible]) for i in (1, 2))
-    track = _merged(starts, ends_hz, nyquist_hz)
+    audible = [piece for piece in measured if piece.band.end_hz > 0]
+    rolloff_hz = _weighted_median([(piece.energy, piece.rolloff_hz) for piece in audible])
+    whole, track = _band_of_most(measured), _merged(starts, bands, nyquist_hz)
     if len(track.ends_hz) == 1:
-        return Bandwidth(rolloff_hz, end_hz, nyquist_hz, old_rate=old_rate)
-    return Bandwidth(rolloff_hz, end_hz, nyquist_hz, track)
+        track = _merged([0], [whole], nyquist_hz)
+    return Bandwidth(rolloff_hz, whole.end_hz, nyquist_hz, track, old_rate)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What 5 s say."""
+
+    energy: float
+    rolloff_hz: float
+    band: Band
+
+
+def _band_of_most(pieces: list[_Piece]) -> Band:
+    """Of most of the energy of what is heard."""
+    audible = [piece for piece in pieces if piece.band.end_hz > 0]
+    end_hz, passband_hz = (
+        _weighted_median([(piece.energy, getattr(piece.band, name)) for piece in audible])
+        for name in ("end_hz", "passband_hz")
+    )
+    return Band(end_hz, min(passband_hz, end_hz))
 
 
 def _piece(reader: Reader, longest: int, done: int, stop: int | None) -> tuple[Tensor] | None:
@@ -205,27 +230,29 @@ def _piece(reader: Reader, longest: int, done: int, stop: int | None) -> tuple[T
     return (audio,) if audio is not None and audio.shape[-1] else None
 
 
-def _measured(
-    audio: Tensor, sample_rate: int, old_rate: float | None
-) -> tuple[float, float, float]:
+def _measured(audio: Tensor, sample_rate: int, old_rate: float | None) -> _Piece:
     energy = audio.double().square().sum().item()
     if old_rate:
         slow = soxr.resample(audio.numpy().T, sample_rate, old_rate, quality="HQ")
         audio, sample_rate = torch.from_numpy(np.ascontiguousarray(slow.T)), round(old_rate)
     rolloff_hz = spectral_rolloff(audio[None], sample_rate).item()
-    return energy, rolloff_hz, band_end_hz(audio, sample_rate)
+    band = band_of(audio, sample_rate)
+    if old_rate:
+        band = replace(band, passband_hz=min(band.passband_hz, _HELD_PASSBAND * old_rate))
+    return _Piece(energy, rolloff_hz, band)
 
 
-def _merged(starts: list[int], ends_hz: list[float], nyquist_hz: float) -> BandTrack:
+def _merged(starts: list[int], bands: list[Band], nyquist_hz: float) -> BandTrack:
     """Stretches whose ends turn out alike become one."""
-    kept: list[tuple[int, float]] = []
-    for start, end_hz in zip(starts, ends_hz, strict=True):
-        end_hz = nyquist_hz if end_hz >= FULL_BAND * nyquist_hz else end_hz
-        if len(starts) > 1 and end_hz >= _NEARLY_FULL * nyquist_hz:
-            end_hz = nyquist_hz
+    kept: list[tuple[int, float, float]] = []
+    full = FULL_BAND if len(starts) == 1 else _NEARLY_FULL
+    for start, band in zip(starts, bands, strict=True):
+        end_hz, passband_hz = band.end_hz, band.passband_hz
+        if end_hz >= full * nyquist_hz:
+            end_hz = passband_hz = nyquist_hz
         if kept and max(kept[-1][1], end_hz) <= _SAME_END * min(kept[-1][1], end_hz):
             continue
-        kept.append((start, end_hz))
+        kept.append((start, end_hz, passband_hz))
     return BandTrack(*(tuple(values) for values in zip(*kept, strict=True)))
 
 

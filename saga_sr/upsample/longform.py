@@ -199,16 +199,16 @@ def _window_conditions(
     fade = round(FADE_S * config.sample_rate)
     for index in range(grid.count):
         start = index * grid.hop * config.downsampling_ratio
-        end_hz = settings.band.lowest_hz(start + fade, start + config.sample_size - fade)
+        band = settings.band.lowest(start + fade, start + config.sample_size - fade)
         audio = reader.peek(config.sample_size).to(device)  # [J, M, up to a segment]
         reader.skip(grid.hop * config.downsampling_ratio)
         audio = F.pad(audio, (0, config.sample_size - audio.shape[-1]))
         if settings.limit_input:
-            audio = limited(audio, end_hz, config.sample_rate)
+            audio = limited(audio, band.end_hz, config.sample_rate)
         text = None
         if settings.text is not None:
             text = settings.text(layout.join(audio)).to(device).expand(layout.jobs, -1, -1)
-        passband_hz = torch.full((layout.jobs,), end_hz, device=device)
+        passband_hz = torch.full((layout.jobs,), band.passband_hz, device=device)
         yield model.condition(audio, text, target_hz, passband_hz)
 
 

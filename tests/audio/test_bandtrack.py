@@ -139,10 +139,10 @@ TRACK = BandTrack((0, 1000, 2000), (4000.0, 22_050.0, 8000.0))
 
 
 def test_a_window_hears_up_to_the_lowest_end_inside_it():
-    assert TRACK.lowest_hz(0, 1000) == 4000
-    assert TRACK.lowest_hz(1000, 2000) == 22_050
-    assert TRACK.lowest_hz(1500, 5000) == 8000
-    assert TRACK.lowest_hz(999, 5000) == 4000
+    assert TRACK.lowest(0, 1000).end_hz == 4000
+    assert TRACK.lowest(1000, 2000).end_hz == 22_050
+    assert TRACK.lowest(1500, 5000).end_hz == 8000
+    assert TRACK.lowest(999, 5000).end_hz == 4000
 
 
 def test_weights_add_up_and_leave_the_fuller_stretch_whole():

@@ -3,9 +3,10 @@ import pytest
 import torch
 from scipy import signal
 
-from saga_sr.audio.band_end import band_end_hz, spectrum_end_hz
+from saga_sr.audio.band_end import Band, band_end_hz, band_of, spectrum_end_hz
 from saga_sr.audio.bandwidth import Bandwidth, measure_bandwidth
 from saga_sr.audio.streams import ArraySource
+from saga_sr.lowpass import Lowpass, apply_lowpass
 from saga_sr.rolloff import spectral_rolloff
 from saga_sr.support.randomness import torch_generator
 
@@ -51,6 +52,45 @@ def test_band_end_hz_behind_a_gentle_filter_is_where_it_begins_to_take_away(fami
     assert 0.5 < _attenuation_db(family, 3000.0, band_end_hz(audio, RATE)) < 18
     # What it improves on: where the spectrum ends, the filter has left nothing.
     assert _attenuation_db(family, 3000.0, spectrum_end_hz(audio, RATE)) > 35
+
+
+# The gentle ones' -0.5 dB lie up to two octaves below their -6 dB, or look like no filter at all.
+GENTLE = [("butter", 2), ("bessel", 4), ("bessel", 8)]
+STEEP = [(family, order) for family in ("cheby1", "ellip", "butter") for order in (4, 6, 8, 10)]
+
+
+@pytest.mark.parametrize("cutoff_hz", [2500.0, 4000.0, 8000.0])
+@pytest.mark.parametrize(("family", "order"), STEEP + GENTLE)
+def test_passband_of_an_input_is_what_training_calls_the_passband_of_its_filter(
+    family, order, cutoff_hz
+):
+    """A model of patches is told the one in training and the other by `saga_sr.upsample`."""
+    lowpass = Lowpass(family, order, cutoff_hz)
+    audio = apply_lowpass(_noise(1, 2.0, slope=5), RATE, lowpass)
+    band = band_of(torch.round(audio * 32_768) / 32_768, RATE)
+    lost_db = -20 * np.log10(lowpass.gain(band.passband_hz, RATE))
+    lost_at_end_db = -20 * np.log10(lowpass.gain(band.end_hz, RATE))
+    assert lost_db < lost_at_end_db + 0.1  # ripple
+    if (family, order) in STEEP:
+        assert lost_db < 3
+        assert band.passband_hz > 0.8 * lowpass.passband_hz(RATE)
+
+
+def test_passband_of_what_no_filter_ends_is_its_band():
+    for audio in (_noise(1, 2.0, slope=6), _noise(2, 1.0)):
+        band = band_of(audio, RATE)
+        assert band.passband_hz == band.end_hz
+        assert measure_bandwidth(ArraySource(audio, RATE), RATE).track.passbands_hz == (RATE / 2,)
+    assert band_of(torch.zeros(1, RATE), RATE) == Band(0.0, 0.0)
+
+
+def test_passband_of_a_recording_is_that_of_its_pieces():
+    lowpass = Lowpass("butter", 4, 4000.0)
+    audio = apply_lowpass(_noise(1, 12.0, slope=5), RATE, lowpass)
+    measured = measure_bandwidth(ArraySource(audio, RATE), RATE)
+    (passband_hz,) = measured.track.passbands_hz
+    assert passband_hz == pytest.approx(lowpass.passband_hz(RATE), rel=0.2)
+    assert passband_hz < 0.9 * measured.end_hz
 
 
 @pytest.mark.parametrize("slope", [0, 6, 12, 20])

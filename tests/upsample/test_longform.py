@@ -13,8 +13,14 @@ from saga_sr.config import SamplingSection
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.restore import restore
 from saga_sr.support.randomness import torch_generator
-from saga_sr.upsample.longform import Layout, Settings, audible, restore_stream
-from saga_sr.upsample.windows import position_noise
+from saga_sr.upsample.longform import (
+    Layout,
+    Settings,
+    _window_conditions,
+    audible,
+    restore_stream,
+)
+from saga_sr.upsample.windows import WindowGrid, position_noise
 
 SAMPLING = SamplingSection(num_steps=3, guidance_acoustic=1.4, guidance_text=1.2)
 BAND = BandTrack.constant(4000.0)
@@ -125,6 +131,21 @@ def test_a_cutoff_below_the_band_hides_the_rest_from_the_model():
     clean_result, dirty_result = (_restored(audio, settings) for audio in (low, dirty))
     inner = slice(SEGMENT // 8, -SEGMENT // 8)  # a tone that begins is not a pure tone
     assert _difference_db(dirty_result[:, inner], clean_result[:, inner]) < -50
+
+
+def test_a_window_is_told_the_passband_and_hears_up_to_the_bands_end():
+    band = BandTrack((0, 2 * SEGMENT), (4000.0, 3000.0), (3500.0, 1800.0))
+    source = ArraySource(_low_passed(1, 4 * SEGMENT, 8000.0), RATE)
+    model, settings = tiny_model(), Settings(**{**vars(SETTINGS), "band": band})
+    layout, config = Layout(1, model.config.audio_channels), model.config
+    grid = WindowGrid.covering(4 * config.latent_length, config.latent_length)
+    told = [
+        window.passband_hz.item()
+        for window in _window_conditions(model, source, layout, settings, grid)
+    ]
+    assert told[0] == 3500
+    assert told[-1] == 1800
+    assert set(told) == {1800, 3500}
 
 
 def _high_band(audio: torch.Tensor, low_hz: float = 5000.0) -> torch.Tensor:

@@ -18,6 +18,16 @@ from saga_sr.config import ModelConfig
 from saga_sr.rolloff import unit_to_hz
 from saga_sr.support.errors import UserError
 
+MENDED = {  # what is said of each kind of `saga_sr.audio.repair.NOTES`
+    "cut_off": "mended_cut_off",
+    "never_finished": "mended_never_finished",
+    "no_length": "mended_no_length",
+    "wrong_length": "mended_wrong_length",
+    "joined": "mended_joined",
+    "chained": "mended_chained",
+    "begins_damaged": "mended_begins_damaged",
+    "ends_damaged": "mended_ends_damaged",
+}
 _BRIGHT = 0.7  # where the slider stands while brightness is left to the recording
 
 
@@ -33,11 +43,16 @@ def clip_facts(clip: Clip) -> Message:
 
 
 def clip_verdict(clip: Clip) -> Message:
-    """One sentence on a file's band."""
+    """One sentence on a file's band, and one on each thing that was mended in the file."""
     band = clip.bandwidth
     if band.is_silent:
-        return message("is_silent")
-    return message("is_full" if band.is_full else "sound_ends", khz=khz(band.end_hz))
+        verdict = message("is_silent")
+    else:
+        verdict = message("is_full" if band.is_full else "sound_ends", khz=khz(band.end_hz))
+    for note in clip.source.notes:
+        mended = message(MENDED[note.kind], **note.values)
+        verdict = message("and_mended", verdict=verdict, mended=mended)
+    return verdict
 
 
 def result_verdict(result: Restored) -> Message:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from saga_sr.audio.repair import Piece, SplicedFile
+from saga_sr.audio.repair import Note, Piece, SplicedFile, note
 
 if TYPE_CHECKING:
     import av
@@ -70,11 +70,11 @@ class Measured:
 
     Attributes:
         known: about its audio.
-        note: what was wrong with the file and was mended, or "".
+        notes: what was wrong with the file and was mended.
     """
 
     known: Known
-    note: str
+    notes: tuple[Note, ...]
 
 
 def measure(path: Path | str | bytes, pieces: Sequence[Piece] = ()) -> Measured:
@@ -104,10 +104,10 @@ def measure(path: Path | str | bytes, pieces: Sequence[Piece] = ()) -> Measured:
             raise OSError(f"it is truncated: {counted / rate:.1f} of {told / rate:.1f} s are there")
         if 0 < padding <= _MAX_PADDING_FRAMES * largest:
             counted -= padding
-        known, note = Known(counted, stream.sample_rate, stream.channels, exact), stream.note
+        known, notes = Known(counted, stream.sample_rate, stream.channels, exact), stream.notes
     if exact and not all(_seeks_to(path, pieces, known, *heard) for heard in samples_heard.items()):
         known = replace(known, exact_seeks=False)
-    return Measured(known, note)
+    return Measured(known, notes)
 
 
 def _seeks_to(
@@ -232,7 +232,7 @@ class _Stream:
     def __init__(self, path: Path | str | bytes, pieces: Sequence[Piece]) -> None:
         import av
 
-        self.note = ""
+        self.notes: tuple[Note, ...] = ()
         self._file = SplicedFile(path, pieces) if pieces else open(path, "rb")  # noqa: SIM115
         try:
             with _translated(UnknownFormatError):
@@ -336,13 +336,13 @@ class _Stream:
                     at_s = done / self.sample_rate
                     raise OSError(f"{at_s:.1f} s after where reading began it is damaged: {damage}")
                 if damage and not after_seek:
-                    self.note = f"its first packets are damaged and left out ({damage})"
+                    self.notes = note("begins_damaged", reason=damage)
                 damage = ""
                 samples = self._samples(frame)
                 done += len(samples)
                 yield _Frame(samples, frame.pts)
         if damage and done:
-            self.note = f"its last packets are damaged and left out ({damage})"
+            self.notes = note("ends_damaged", reason=damage)
         elif damage:
             raise OSError(damage)
 

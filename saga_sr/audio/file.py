@@ -13,6 +13,7 @@ import soxr
 
 from saga_sr.audio.decoder import Known
 from saga_sr.audio.reader import READ_ERRORS, check_end, open_audio, reason
+from saga_sr.audio.repair import Note
 from saga_sr.support.errors import UserError
 
 READ_ATTEMPTS = 3
@@ -36,7 +37,7 @@ class AudioHeader:
         channels: how many.
         problem: why the file cannot be used, or "".
         exact_seeks: see `saga_sr.audio.decoder.Known`.
-        note: what was wrong with the file and is mended while reading, or "".
+        notes: what was wrong with the file and is mended while reading.
     """
 
     frames: int = 0
@@ -44,13 +45,18 @@ class AudioHeader:
     channels: int = 0
     problem: str = ""
     exact_seeks: bool = field(default=True, compare=False)
-    note: str = field(default="", compare=False)
+    notes: tuple[Note, ...] = field(default=(), compare=False)
 
     @property
     def known(self) -> Known:
         return Known(
-            self.frames, self.sample_rate, self.channels, self.exact_seeks, is_plain=not self.note
+            self.frames, self.sample_rate, self.channels, self.exact_seeks, is_plain=not self.notes
         )
+
+    @property
+    def note(self) -> str:
+        """All notes in one line, or ""."""
+        return "; ".join(map(str, self.notes))
 
     def __str__(self) -> str:
         return f"{self.frames} frames, {self.sample_rate} Hz, {self.channels} channels"
@@ -68,7 +74,7 @@ def read_header(path: Path | str | bytes) -> AudioHeader:
                 file.sample_rate,
                 file.channels,
                 exact_seeks=file.exact_seeks,
-                note=file.note,
+                notes=file.notes,
             )
     except READ_ERRORS as error:
         return AudioHeader(problem=reason(error))

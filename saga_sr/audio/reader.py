@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 from saga_sr.audio.decoder import DecodedFile, Known, UnknownFormatError, measure
-from saga_sr.audio.repair import Layout, Piece, SplicedFile, flac_pieces, layout_of
+from saga_sr.audio.repair import Layout, Note, Piece, SplicedFile, flac_pieces, layout_of, note
 from saga_sr.support.files import native_name
 
 BLOCK_FRAMES = 1 << 16
@@ -45,20 +45,22 @@ class AudioFile:
         sample_rate: Hz.
         channels: how many.
         exact_seeks: whether its time stamps can be trusted (always, for libsndfile's files).
-        note: what was wrong with the file and was mended, or "".
+        notes: what was wrong with the file and was mended.
     """
 
-    def __init__(self, parts: Sequence[_Part], note: str = "", exact_seeks: bool = True) -> None:
+    def __init__(
+        self, parts: Sequence[_Part], notes: tuple[Note, ...] = (), exact_seeks: bool = True
+    ) -> None:
         self.parts = list(parts)
         first = self.parts[0]
         self.sample_rate, self.channels = first.sample_rate, first.channels
         self.frames = sum(part.frames for part in self.parts)
-        self.note, self.exact_seeks = note, exact_seeks
+        self.notes, self.exact_seeks = notes, exact_seeks
 
     @property
     def known(self) -> Known:
         return Known(
-            self.frames, self.sample_rate, self.channels, self.exact_seeks, is_plain=not self.note
+            self.frames, self.sample_rate, self.channels, self.exact_seeks, is_plain=not self.notes
         )
 
     def read(self, first: int, count: int) -> np.ndarray:
@@ -160,7 +162,7 @@ def _by_libsndfile(path: Path | str | bytes, layout: Layout) -> AudioFile:
             raise OSError(f"it is joined from unlike recordings ({found}); do them apart")
         if layout.padded_from is not None:
             parts[0].leave_out_padding(layout.padded_from)
-        return AudioFile(parts, layout.note)
+        return AudioFile(parts, layout.notes)
     except BaseException:
         for part in parts:
             part.close()
@@ -169,24 +171,24 @@ def _by_libsndfile(path: Path | str | bytes, layout: Layout) -> AudioFile:
 
 def _flac_with_length(path: Path | str | bytes, start: int, known: Known | None) -> Layout:
     known = known or measure(path).known
-    note = f"its header holds no length; decoding gives {known.frames / known.sample_rate:.1f} s"
-    return Layout((flac_pieces(path, start, known.frames),), note)
+    notes = note("no_length", there_s=known.frames / known.sample_rate)
+    return Layout((flac_pieces(path, start, known.frames),), notes)
 
 
 def _by_ffmpeg(
     path: Path | str | bytes, layout: Layout, known: Known | None, unread: Exception
 ) -> AudioFile:
     pieces = layout.parts[0] if layout.parts else ()
-    notes = [layout.note]
+    notes = layout.notes
     if known is None:
         try:
             found = measure(path, pieces)
         except UnknownFormatError as error:
             raise unread from error
         known = found.known
-        notes.append(found.note)
+        notes += found.notes
     file = DecodedFile(path, known, pieces)
-    return AudioFile([file], "; ".join(filter(None, notes)), known.exact_seeks)
+    return AudioFile([file], notes, known.exact_seeks)
 
 
 def check_end(file: AudioFile) -> None:

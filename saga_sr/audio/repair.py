@@ -27,6 +27,37 @@ LEAST_NEWS_S = 0.1  # a length that was off by less is mended without a word
 _LAYOUTS_KEPT = 4096
 
 Piece = bytes | tuple[int, int]  # bytes of our own, or a stretch [start, stop) of the file
+NOTES = {
+    "cut_off": "it is cut off: {missing_s:.1f} s that its header promises are not there",
+    "never_finished": "its header was never finished: it says {told_s:.1f} s, {there_s:.1f} s are "
+    "there and are read",
+    "no_length": "its header holds no length; decoding gives {there_s:.1f} s",
+    "wrong_length": "its header says {told_s:.1f} s, {there_s:.1f} s are there and are read",
+    "joined": "{count} MP3s joined into one, all of them read ({there_s:.1f} s)",
+    "chained": "{count} recordings one after the other, all of them read",
+    "begins_damaged": "its first packets are damaged and left out ({reason})",
+    "ends_damaged": "its last packets are damaged and left out ({reason})",
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was wrong with a file and is mended while reading; ``str`` says it in English.
+
+    Attributes:
+        kind: of `NOTES`.
+        values: what the sentence needs: lengths in seconds, a count, FFmpeg's reason.
+    """
+
+    kind: str
+    values: dict[str, float | str]
+
+    def __str__(self) -> str:
+        return NOTES[self.kind].format(**self.values)
+
+
+def note(kind: str, **values: float | str) -> tuple[Note, ...]:
+    return (Note(kind, values),)
 
 
 @dataclass(frozen=True)
@@ -35,14 +66,14 @@ class Layout:
 
     Attributes:
         parts: one stream for libsndfile each, in pieces; none: the file as it is.
-        note: what was mended, or "".
+        notes: what was mended.
         for_ffmpeg: libsndfile must not try: it would take the file for what it is not.
         flac_start: where a FLAC begins whose length only decoding tells (`flac_pieces`).
         padded_from: the length that a WAV of whole blocks tells; what follows is padding.
     """
 
     parts: tuple[tuple[Piece, ...], ...] = ()
-    note: str = ""
+    notes: tuple[Note, ...] = ()
     for_ffmpeg: bool = False
     flac_start: int | None = None
     padded_from: int | None = None
@@ -170,18 +201,16 @@ def _data_layout(
         if length in _STREAMED_SIZES:
             return AS_IT_IS
         missing_s = (length - there) / bytes_per_s
-        note = f"it is cut off: {missing_s:.1f} s that its header promises are not there"
-        return Layout(note=note if missing_s > LEAST_NEWS_S else "")
+        if missing_s <= LEAST_NEWS_S:
+            return AS_IT_IS
+        return Layout(notes=note("cut_off", missing_s=missing_s))
     if there - length < _LEAST_LOST_BYTES or _chunks_follow(file, begin + length, size):
         return AS_IT_IS
     header = file_bytes(file, 0, begin)
     riff_size, data_size = (min(known, _UNKNOWN_SIZE) for known in (size - 8, there))
     mended = header[:4] + struct.pack("<I", riff_size) + header[8:-4]
-    note = (
-        f"its header was never finished: it says {length / bytes_per_s:.1f} s, "
-        f"{there / bytes_per_s:.1f} s are there and are read"
-    )
-    return Layout(((mended + struct.pack("<I", data_size), (begin, size)),), note)
+    notes = note("never_finished", told_s=length / bytes_per_s, there_s=there / bytes_per_s)
+    return Layout(((mended + struct.pack("<I", data_size), (begin, size)),), notes)
 
 
 def _chunks_follow(file: io.BufferedReader, position: int, size: int) -> bool:
@@ -244,7 +273,7 @@ def _ogg_layout(data: mmap.mmap) -> Layout:
         return AS_IT_IS
     ends = [*links[1:], len(data)]
     parts = tuple(((start, stop),) for start, stop in zip(links, ends, strict=True))
-    return Layout(parts, f"{len(links)} recordings one after the other, all of them read")
+    return Layout(parts, note("chained", count=len(links)))
 
 
 # ---------------------------------------------------------------------------- MPEG audio
@@ -368,21 +397,21 @@ def _mp3_layout(data: mmap.mmap, start: int) -> Layout:
     audio_bytes = sum(stop - begin for begin, stop in walk.stretches)
     if told is not None and len(walk.told) == 1 and told.frames == walk.frames:
         return AS_IT_IS
-    note = _mp3_note(walk, told)
+    notes = _mp3_notes(walk, told)
     if told is None or told.delay is None:
         # libsndfile guesses a length that no header tells, FFmpeg counts
-        return Layout((tuple(walk.stretches),), note, for_ffmpeg=True)
-    return Layout(((_info_frame(walk, audio_bytes, told.delay), *walk.stretches),), note)
+        return Layout((tuple(walk.stretches),), notes, for_ffmpeg=True)
+    return Layout(((_info_frame(walk, audio_bytes, told.delay), *walk.stretches),), notes)
 
 
-def _mp3_note(walk: _Walk, told: "_Info | None") -> str:
+def _mp3_notes(walk: _Walk, told: "_Info | None") -> tuple[Note, ...]:
     frame_s = walk.first.samples / walk.first.sample_rate
     length_s = walk.frames * frame_s
     if len(walk.told) > 1:
-        return f"{len(walk.told)} MP3s joined into one, all of them read ({length_s:.1f} s)"
+        return note("joined", count=len(walk.told), there_s=length_s)
     if told is None or abs(told.frames - walk.frames) * frame_s <= LEAST_NEWS_S:
-        return ""
-    return f"its header says {told.frames * frame_s:.1f} s, {length_s:.1f} s are there and are read"
+        return ()
+    return note("wrong_length", told_s=told.frames * frame_s, there_s=length_s)
 
 
 def _walk(data: mmap.mmap, start: int) -> _Walk | None:

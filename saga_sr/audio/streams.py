@@ -74,7 +74,7 @@ class FileSource:
     """An audio file, or the sound of a film (`saga_sr.audio.reader`).
 
     Attributes:
-        note: what was wrong with the file and is mended while reading, or "".
+        notes: what was wrong with the file and is mended while reading.
 
     Raises:
         UserError: the file is missing, unreadable, empty or truncated; `SilentFilmError` where it
@@ -93,7 +93,7 @@ class FileSource:
             header.channels,
             header.frames,
         )
-        self.note = header.note
+        self.notes = header.notes
 
     def blocks(self) -> Iterator[np.ndarray]:
         done = 0

@@ -183,8 +183,8 @@ def describe(source: AudioSource, bandwidth: Bandwidth, options: UpsampleOptions
     """One line on what an input is and what will be done with it."""
     duration_s = source.frames / source.sample_rate
     what = f"{source.name}: {source.sample_rate} Hz, {source.channels} ch, {duration_s:.2f} s"
-    if note := getattr(source, "note", ""):
-        what += f" ({note})"
+    if notes := getattr(source, "notes", ()):
+        what += f" ({'; '.join(map(str, notes))})"
     if bandwidth.is_silent:
         return f"{what}, silent: stays silent"
     what += f", roll-off {bandwidth.rolloff_hz:.0f} Hz, band ends at {bandwidth.end_hz:.0f} Hz"

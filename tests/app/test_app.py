@@ -49,6 +49,7 @@ from saga_sr.app.studio import Studio, options_from, restore_clip
 from saga_sr.app.uploads import ABANDONED_S, safe_name
 from saga_sr.app.visits import Steps, StoppedError
 from saga_sr.app.words import LANGUAGES, WORDS, PageError, language_of
+from saga_sr.audio.repair import NOTES
 from saga_sr.audio.spectrogram import FLOOR_DB, RANGE_DB, comparison_image, spectrogram_db
 from saga_sr.config import ModelConfig, parse_model_config, untrained_guidance
 from saga_sr.support.errors import UserError
@@ -506,6 +507,28 @@ def test_stage_value_of_silence_marks_no_cutoff(tmp_path: Path) -> None:
     result = restore_clip(tiny_model(), silent, UpsampleOptions(), tmp_path, lambda _: None)
     assert result.passed_through
     assert not soundfile.read(result.audio)[0].any()
+
+
+def test_what_was_mended_in_a_file_is_said_in_the_visitors_language(tmp_path: Path) -> None:
+    samples = 0.1 * np.random.default_rng(0).standard_normal(8000)
+    soundfile.write(tmp_path / "one.ogg", samples, 8000)
+    one = (tmp_path / "one.ogg").read_bytes()
+    (tmp_path / "both.ogg").write_bytes(one + one)
+    clip = inspect_clip(accept(tmp_path / "both.ogg", 60), RATE, tmp_path, lambda _: None)
+    verdict = facts.clip_verdict(clip)
+    assert "It is 2 recordings one after the other" in verdict.text("en")
+    assert "2 段录音首尾相接" in verdict.text("zh")
+    assert "ends at" in verdict.text("en")
+    whole = inspect_clip(accept(tmp_path / "one.ogg", 60), RATE, tmp_path, lambda _: None)
+    assert "recordings" not in facts.clip_verdict(whole).text("en")
+
+
+def test_every_kind_of_mending_can_be_said() -> None:
+    assert set(facts.MENDED) == set(NOTES)
+    for kind, english in NOTES.items():
+        fields = {field for _, field, _, _ in Formatter().parse(english) if field}
+        for words in WORDS[facts.MENDED[kind]].values():
+            assert {field for _, field, _, _ in Formatter().parse(words) if field} == fields
 
 
 # ---------------------------------------------------------------------------- visits

@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 
 from saga_sr.support.files import native_name
+from saga_sr.support.randomness import numpy_generator
 
 RATE = 48000
 
@@ -20,6 +21,20 @@ def melody(duration_s: float = 3.0, rate: int = RATE, channels: int = 1) -> np.n
     pulses = np.exp(-((t % 0.37) ** 2) / 2e-4)
     mono = 0.1 * tones * (0.3 + pulses)
     return np.stack([mono * (1 - 0.3 * c) for c in range(channels)], axis=1).astype(np.float32)
+
+
+def voice(seconds: float, seed: int = 0, rate: int = 44_100) -> np.ndarray:
+    """Syllables of pulses and hiss that fall by 6 dB per octave, with pauses; full-band."""
+    rng, count = numpy_generator("voice", seed), round(seconds * rate)
+    time_s = np.arange(count) / rate
+    pulses = np.diff(np.floor(np.cumsum(110 + 20 * np.sin(5 * time_s)) / rate), prepend=0)
+    sound = 3 * pulses + 0.3 * rng.standard_normal(count)
+    spectrum = np.fft.rfft(sound)
+    spectrum /= np.maximum(np.fft.rfftfreq(count, 1 / rate) / 400, 1)
+    syllables = np.clip(4 * np.sin(2 * np.pi * 3 * time_s) + 2, 0, 1) ** 2
+    phrases = (time_s % 1.7) < 1.3
+    sound = np.fft.irfft(spectrum, count) * syllables * phrases
+    return 0.1 * sound / sound.std() + 1e-6 * rng.standard_normal(count)
 
 
 def encode(

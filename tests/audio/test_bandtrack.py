@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soxr
 import torch
+from recordings import voice
 from scipy import signal
 
 from saga_sr.audio.bandwidth import BandTrack, Bandwidth, measure_bandwidth
@@ -11,20 +12,6 @@ from saga_sr.audio.streams import ArraySource
 from saga_sr.support.randomness import numpy_generator
 
 RATE = 44100
-
-
-def _voice(seconds: float, seed: int = 0) -> np.ndarray:
-    """Syllables of pulses and hiss that fall by 6 dB per octave, with pauses; full-band."""
-    rng, count = numpy_generator("voice", seed), round(seconds * RATE)
-    time_s = np.arange(count) / RATE
-    pulses = np.diff(np.floor(np.cumsum(110 + 20 * np.sin(5 * time_s)) / RATE), prepend=0)
-    sound = 3 * pulses + 0.3 * rng.standard_normal(count)
-    spectrum = np.fft.rfft(sound)
-    spectrum /= np.maximum(np.fft.rfftfreq(count, 1 / RATE) / 400, 1)
-    syllables = np.clip(4 * np.sin(2 * np.pi * 3 * time_s) + 2, 0, 1) ** 2
-    phrases = (time_s % 1.7) < 1.3
-    sound = np.fft.irfft(spectrum, count) * syllables * phrases
-    return 0.1 * sound / sound.std() + 1e-6 * rng.standard_normal(count)
 
 
 def _telephone(sound: np.ndarray, cutoff_hz: float = 3800.0) -> np.ndarray:
@@ -76,14 +63,14 @@ RESIDUES = {
 
 @pytest.mark.parametrize("residue", RESIDUES)
 def test_residue_above_the_band_is_no_band(residue):
-    sound = RESIDUES[residue](_telephone(_voice(8.0)))
+    sound = RESIDUES[residue](_telephone(voice(8.0)))
     measured = _measured(sound)
     assert not measured.varies
     assert measured.end_hz == pytest.approx(3900, rel=0.08)
 
 
 def test_the_voice_itself_is_full_band_all_through():
-    measured = _measured(_voice(8.0))
+    measured = _measured(voice(8.0))
     assert measured.is_full
     assert not measured.varies
 
@@ -91,7 +78,7 @@ def test_the_voice_itself_is_full_band_all_through():
 @pytest.mark.parametrize("seconds", [1.5, 3.0, 5.0])
 @pytest.mark.parametrize("hiss_dbfs", [None, -80, -60])
 def test_each_change_between_telephone_and_studio_is_found(seconds, hiss_dbfs):
-    sound, count = _voice(12 * seconds / 1.5), round(seconds * RATE)
+    sound, count = voice(12 * seconds / 1.5), round(seconds * RATE)
     is_telephone = np.arange(len(sound)) // count % 2 == 0
     sound = np.where(is_telephone, _telephone(sound), sound)
     if hiss_dbfs is not None:
@@ -108,7 +95,7 @@ def test_each_change_between_telephone_and_studio_is_found(seconds, hiss_dbfs):
 
 
 def test_a_click_a_pause_or_a_dull_moment_changes_nothing():
-    sound = _voice(10.0)
+    sound = voice(10.0)
     sound[4 * RATE : 4 * RATE + RATE // 3] = _telephone(sound)[4 * RATE : 4 * RATE + RATE // 3]
     sound[7 * RATE : 8 * RATE] *= 1e-4
     assert not _measured(sound).varies
@@ -118,7 +105,7 @@ def test_a_click_a_pause_or_a_dull_moment_changes_nothing():
 @pytest.mark.parametrize("old_rate", [8000, 11025, 16000, 22050])
 @pytest.mark.parametrize("rate", [RATE, 48_000])
 def test_mirror_images_of_an_old_device_are_no_band(way, old_rate, rate):
-    old = soxr.resample(_voice(6.0), RATE, old_rate)
+    old = soxr.resample(voice(6.0), RATE, old_rate)
     position = np.arange(5 * rate) * old_rate / rate
     at = np.arange(len(old))
     sound = old[position.astype(int)] if way == "steps" else np.interp(position, at, old)
@@ -128,7 +115,7 @@ def test_mirror_images_of_an_old_device_are_no_band(way, old_rate, rate):
 
 
 def test_a_sound_that_was_resampled_well_has_no_old_rate():
-    old = soxr.resample(_voice(6.0), RATE, 11_025)
+    old = soxr.resample(voice(6.0), RATE, 11_025)
     measured = _measured(soxr.resample(old, 11_025, RATE))
     assert measured.old_rate is None
     assert measured.end_hz == pytest.approx(5300, rel=0.06)

@@ -8,6 +8,8 @@ The three stages of the plan, full model, one GPU; each may start from the one b
         --batch_size 2 --learning_rate 1e-5 --max_steps 26000 --disable_caption
   F1: text too; with "prompt" in cross_attention_cond_ids (--disable_caption: transcripts alone)
   F2: both roll-offs too; as F1 and  --compute_rolloff
+A student that does in one to four steps what an exported model does in a hundred:
+    the command that trained the model and  --distill_from EXPORT  (--max_steps 2000 or more)
 One laptop, no downloaded weights (LR latent and roll-offs, without text):
     python train_saga_sr.py --train_dir corpus/train --val_dir corpus/val \\
         --model_config saga_model_config_demo.json --compute_rolloff --batch_size 8 --max_steps 1000
@@ -31,10 +33,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saga_sr.flow import interpolate, sample_timesteps, velocity_loss
+from saga_sr.distill import draw_step, mean_velocity
+from saga_sr.flow import interpolate, sample_timesteps, velocity_loss, weighted_mean
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.model import Conditioning
 from saga_sr.restore import restore
+from saga_sr.sampler import guidance
 from saga_sr.support.errors import run_cli
 from saga_sr.support.randomness import torch_generator
 from saga_sr.training import validation
@@ -143,9 +147,40 @@ class SAGASRTrainer(TrainingModule):
         return low_frequency_replace(pred_audio, lr_audio, cutoff_hz, self.config.sample_rate)
 
 
+class DistillationTrainer(SAGASRTrainer):
+    """The same on the same data, but what is learnt is a teacher's (`saga_sr.distill`)."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        teacher, (z_h, cond) = self.teacher, self.encode_batch(batch)
+        assert teacher is not None  # --distill_from has brought it
+        t, until, noise, drop_text = self.draw_steps(batch, like=z_h)
+        if cond.text is not None:
+            cond = replace(cond, text=cond.text.masked_fill(drop_text[:, None, None], 0.0))
+        terms = guidance(teacher.config.sampling, cond.text)
+
+        def teach(x: Tensor, at: Tensor, _: Tensor) -> Tensor:
+            return teacher.guided_velocity(x, at, cond, terms)
+
+        x_t = interpolate(cond.frame.enter(z_h), noise, t)
+        answer = self.model.velocity(x_t, t, cond, until=until)
+        error = answer.float() - mean_velocity(teach, x_t, t, until)
+        weight = self.model.family.weight(cond.frame, z_h, torch.full_like(t, inf))
+        loss = weighted_mean(error.square(), weight)
+        return self.counted(batch, loss, torch.zeros_like(loss))
+
+    def draw_steps(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Where steps begin and end [B], [B], noise [B, D, L] and which texts are dropped [B]."""
+        _, noise, _, drop_text = self.draw(batch, like)
+        made_for = self.config.model.diffusion.student_steps or ()
+        numbers = [item["draw"] for item in batch[1]]
+        generators = [torch_generator("distil", self.options.seed, number) for number in numbers]
+        steps = torch.tensor([draw_step(made_for, one) for one in generators], device=like.device)
+        return steps[:, 0], steps[:, 1], noise, drop_text
+
+
 def main(options: argparse.Namespace) -> int:
     """Train as ``options`` say; returns the exit code."""
-    return run(options, SAGASRTrainer)
+    return run(options, DistillationTrainer if options.distill_from else SAGASRTrainer)
 
 
 if __name__ == "__main__":

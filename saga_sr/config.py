@@ -15,7 +15,7 @@ No torch here: flags and configs are checked before it is imported.
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -249,6 +249,8 @@ class DiffusionSection(Section):
     """Ours: tokens are patches of an MDCT latent (`weightfree.patches`); null: latent frames."""
     prior_width: Width | None = None
     """Ours: width of `prior.PriorPredictor`; null with `patch`, and for an autoencoder."""
+    student_steps: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    """Ours: a student (`saga_sr.distill`), made for these numbers of steps; null: none."""
 
 
 class ModelSection(Section):
@@ -505,7 +507,7 @@ def _broken_relations(values: _Values) -> list[str]:
     """Every relation between keys that does not hold, in words."""
     checks = (_latent_relations, _width_relations, _condition_relations, _autoencoder_relations)
     found = [problem for check in checks for problem in check(values)]
-    found += _patch_relations(values)
+    found += [*_patch_relations(values), *_student_relations(values)]
     return found + list(_mdct_relations(values)) + list(_dropout_relations(values))
 
 
@@ -685,6 +687,20 @@ def _mdct_relations(values: _Values) -> Iterator[str]:
         yield f"{_PRETRANSFORM}.config.band_hz must increase"
 
 
+def _student_relations(values: _Values) -> Iterator[str]:
+    if values.get(f"{_DIFFUSION}.student_steps", list) is None:
+        return
+    own = {"solver": "euler", "guidance_acoustic": 1, "guidance_text": 1}
+    for name, only in own.items():
+        found = values.get(f"sampling.{name}", object)
+        found = SamplingSection.model_fields[name].default if found is None else found
+        if found != only:
+            yield (
+                f"sampling.{name} is {found}, but {_DIFFUSION}.student_steps says that this is a "
+                f"student, whose steps are its own and hold its teacher's guidance: {only}"
+            )
+
+
 def _dropout_relations(values: _Values) -> Iterator[str]:
     section = values.get("training.dropout", dict) or {}
     probs = [section.get(k, 0.05) for k in ("both_prob", "lr_prob", "text_prob")]
@@ -723,6 +739,28 @@ def stage_differences(earlier: ModelConfig, later: ModelConfig) -> tuple[list[st
         elif earlier.stage.text:
             said.append(line)
     return refused, said
+
+
+def student_config(config: ModelConfig, made_for: Sequence[int]) -> ModelConfig:
+    """``config`` of a student made for so many steps: even ones by Euler, the most of them, of one
+    branch."""
+    own: dict[str, Any] = {"solver": "euler", "guidance_acoustic": 1.0, "guidance_text": 1.0}
+    for name in ("num_steps", "emulate_linear_steps"):
+        own[name] = max(made_for)
+    for name, value in own.items():
+        config = config.replacing(f"sampling.{name}", value)
+    return config.replacing("model.diffusion.student_steps", list(made_for))
+
+
+def teacher_problems(teacher: ModelConfig, student: ModelConfig) -> list[str]:
+    """Why ``teacher`` cannot teach ``student``."""
+    if teacher.model.diffusion.student_steps:
+        return ["it is a student itself; distil the model that taught it"]
+    if teacher.stage != student.stage:
+        return [f"it was trained with {teacher.stage}, this config has {student.stage}"]
+    untaught = student.replacing("model.diffusion.student_steps", None)
+    refused, said = stage_differences(teacher, untaught)
+    return refused + said
 
 
 def untrained_guidance(config: ModelConfig) -> list[str]:

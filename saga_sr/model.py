@@ -135,6 +135,11 @@ class SAGASRModel(nn.Module):
             embedding_dim_global=diffusion.config.embed_dim,
             dropout_rate=0.1,
         )
+        self.step_embed: nn.Linear | None = None
+        if diffusion.student_steps:  # it starts as its teacher, which hears of no length
+            first, last = self.dit.to_timestep_embed[0], self.dit.to_timestep_embed[-1]
+            self.step_embed = nn.Linear(first.in_features, last.out_features, bias=False)
+            nn.init.zeros_(self.step_embed.weight)
         self.family = create_family(config, self.pretransform)
         self.family.prepare(self.dit)
         for name, part in self.family.parts.items():
@@ -203,6 +208,7 @@ class SAGASRModel(nn.Module):
         cond: Conditioning,
         drop_lr: Tensor | None = None,
         drop_text: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> Tensor:
         """u(x_t, z_l, c) of eq. (4), with the LR latent or the text nulled where asked.
 
@@ -212,6 +218,8 @@ class SAGASRModel(nn.Module):
             cond: conditions of the B items; kinds that the config's stage does not have are None.
             drop_lr: [B] bool, items whose LR latent is the null (``null_lr_value``).
             drop_text: [B] bool, items whose text is the null (rows of zeros).
+            until: [B], where a step from t ends, over which a student (`saga_sr.distill`) answers
+                the mean; None is t itself. Others do not ask.
 
         Returns:
             [B, D, L], the predicted noise - data.
@@ -225,7 +233,8 @@ class SAGASRModel(nn.Module):
         rolloff_cross, rolloff_global = self._rolloff(cond.rolloff_hz)
         context = self._context(text, rolloff_cross, len(cond))
         c_in, c_skip, c_out, time = self._gains(t)
-        answer = self._dit_forward(c_in * x_t, time, frame, context, rolloff_global)
+        length = torch.zeros_like(t) if until is None else t - until
+        answer = self._dit_forward(c_in * x_t, time, length, frame, context, rolloff_global)
         return c_skip * x_t + c_out * answer
 
     def blind_velocity(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -253,6 +262,7 @@ class SAGASRModel(nn.Module):
         t: Tensor,
         cond: Conditioning,
         terms: list[tuple[float, Branch]],
+        until: Tensor | None = None,
         one_batch: bool = True,
     ) -> Tensor:
         """Eq. (4): the weighted sum of the branches ``terms`` (see `sampler.guidance_terms`).
@@ -262,13 +272,14 @@ class SAGASRModel(nn.Module):
             t: [B].
             cond: conditions of the B items.
             terms: (coefficient, branch) pairs.
+            until: [B], see `velocity`.
             one_batch: evaluate all branches in one batch; False needs less memory.
 
         Returns:
             [B, D, L].
         """
         if not one_batch and len(terms) > 1:
-            parts = [self.guided_velocity(x_t, t, cond, [term]) for term in terms]
+            parts = [self.guided_velocity(x_t, t, cond, [term], until) for term in terms]
             return torch.stack(parts).sum(dim=0)
         count = len(terms)
 
@@ -281,6 +292,7 @@ class SAGASRModel(nn.Module):
             cond.repeated(count),
             per_item([not branch.lr for _, branch in terms]),
             per_item([not branch.text for _, branch in terms]),
+            None if until is None else until.repeat(count),
         )
         branches = velocities.float().chunk(count)
         return torch.stack([c * v for (c, _), v in zip(terms, branches, strict=True)]).sum(dim=0)
@@ -324,6 +336,14 @@ class SAGASRModel(nn.Module):
         device = next(conditioner.parameters()).device
         return conditioner.embedder(torch.full((1,), unit, device=device)).expand(size, -1)
 
+    def _timestep(self, t: Tensor, step_length: Tensor) -> Tensor:
+        """[B, E]: the time, and with it a student's how long its step is."""
+        features_of = self.dit.timestep_features
+        with full_precision(t):  # times that bfloat16 cannot tell apart
+            time, length = (features_of(value.float()[:, None]) for value in (t, step_length))
+        embedded = self.dit.to_timestep_embed(time)
+        return embedded if self.step_embed is None else embedded + self.step_embed(length)
+
     def _build_rolloff_prepend(self, rolloff_global: Tensor, timestep: Tensor) -> Tensor:
         """How the roll-off enters the DiT beside `_context`: a prepended token [B, 1, E], projected
         from roll-off plus timestep embedding."""
@@ -333,14 +353,13 @@ class SAGASRModel(nn.Module):
         self,
         x_t: Tensor,
         t: Tensor,
+        step_length: Tensor,
         frame: Frame,
         context: Tensor | None,
         rolloff_global: Tensor | None,
     ) -> Tensor:
         dit = self.dit
-        with full_precision(t):  # times that bfloat16 cannot tell apart
-            features = dit.timestep_features(t.float()[:, None])
-        timestep = dit.to_timestep_embed(features)  # [B, E]
+        timestep = self._timestep(t, step_length)
         seconds = [
             self._seconds_embedding(name, x_t.shape[0])
             for name in self.config.model.diffusion.global_cond_ids

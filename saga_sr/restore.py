@@ -35,8 +35,8 @@ def generate(
     cond = replace(cond, frame=frame)
     terms = guidance(sampling, cond.text)
 
-    def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-        return model.guided_velocity(x_t, t, cond, terms)
+    def velocity(x_t: Tensor, t: Tensor, until: Tensor) -> Tensor:
+        return model.guided_velocity(x_t, t, cond, terms, until)
 
     return frame.leave(sample(velocity, noise, solver_plan(sampling)))
 

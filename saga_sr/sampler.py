@@ -22,7 +22,8 @@ from saga_sr.support.choices import SOLVERS
 if TYPE_CHECKING:
     from saga_sr.config import SamplingSection
 
-Velocity = Callable[[Tensor, Tensor], Tensor]  # (x_t [B, ...], t [B]) -> v, shaped like x_t
+# (x_t [B, ...], t [B], where a step from t by Euler ends [B]) -> v, shaped like x_t
+Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 # ---------------------------------------------------------------------------- schedule
@@ -67,6 +68,11 @@ class Evaluation:
     c_now: float
     c_prev: float
     commits: bool
+
+    @property
+    def until(self) -> float:
+        """Where a step by Euler ends; a student is asked how to get there (`saga_sr.distill`)."""
+        return self.t + self.c_now
 
 
 def _euler(times: list[float]) -> list[Evaluation]:
@@ -158,7 +164,7 @@ def sample(
     """Integrate ``velocity`` from ``noise`` along ``evaluations``.
 
     Args:
-        velocity: (x_t [B, ...], t [B]) -> v [B, ...].
+        velocity: see `Velocity`.
         noise: the state at the first time, [B, ...].
         evaluations: from `plan`.
         callback: called with (number of evaluations done, x) after each.
@@ -168,8 +174,8 @@ def sample(
     """
     state = State(noise)
     for done, evaluation in enumerate(evaluations, start=1):
-        t = noise.new_full((noise.shape[0],), evaluation.t)
-        state.move(velocity(state.x, t), evaluation)
+        t, until = (noise.new_full(noise.shape[:1], at) for at in (evaluation.t, evaluation.until))
+        state.move(velocity(state.x, t, until), evaluation)
         if callback is not None:
             callback(done, state.x)
     return state.x

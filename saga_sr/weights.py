@@ -15,7 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from saga_sr.config import PROMPT_ID, ModelConfig, load_model_config, stage_differences
+from saga_sr.config import (
+    PROMPT_ID,
+    ModelConfig,
+    load_model_config,
+    stage_differences,
+    teacher_problems,
+)
 from saga_sr.flow import Parameterisation
 from saga_sr.pretransform import AutoencoderPretransform
 from saga_sr.support.errors import UserError, first_line
@@ -432,3 +438,22 @@ def load_stage(model: "SAGASRModel", folder_or_hub_id: Path | str) -> LoadReport
     load_exactly(model, tensors, origin=origin)
     report.loaded = list(tensors)
     return report
+
+
+def load_teacher(model: "SAGASRModel", folder_or_hub_id: Path | str) -> "SAGASRModel":
+    """Start a student from the exported model that is to teach it.
+
+    Returns:
+        The teacher, frozen and in evaluation mode; the pretransform is the student's own.
+
+    Raises:
+        UserError: it cannot teach this student; says why.
+    """
+    teacher = type(model).from_pretrained(folder_or_hub_id).requires_grad_(False)
+    if problems := teacher_problems(teacher.config, model.config):
+        raise UserError.listing(f"--distill_from {folder_or_hub_id}: it cannot teach", problems)
+    fold_weight_norm(model)
+    started = {n: v for n, v in model.state_dict().items() if n.startswith("step_embed.")}
+    load_exactly(model, teacher.state_dict() | started, f"--distill_from {folder_or_hub_id}")
+    teacher.pretransform = model.pretransform  # once in memory
+    return teacher

@@ -18,6 +18,7 @@ from saga_sr import weights
 from saga_sr.config import ModelConfig, parse_model_config
 from saga_sr.data.fixed_clips import FixedClips, RepeatedClips
 from saga_sr.dataset import DrawSampler, collate
+from saga_sr.distill import TEACHER_EVALUATIONS
 from saga_sr.flow import Parameterisation
 from saga_sr.support.errors import UserError
 from saga_sr.support.processes import process_rank, start_worker
@@ -57,8 +58,8 @@ def _parameterisation(
         return None
     if stored is not None:
         return parse_model_config(stored).model.diffusion.parameterisation
-    if options.init_from:
-        return weights.exported_config(options.init_from).model.diffusion.parameterisation
+    if start := options.init_from or options.distill_from:
+        return weights.exported_config(start).model.diffusion.parameterisation
     if not options.pretrained_ckpt:
         return None
     found, reason = weights.stable_audio_parameterisation(options.pretrained_ckpt)
@@ -79,11 +80,25 @@ def load_weights(module: TrainingModule, options: argparse.Namespace) -> None:
     if options.init_from:
         say(weights.load_stage(model, options.init_from))
         has_pretransform = True
+    if options.distill_from:
+        module.teacher = teacher = weights.load_teacher(model, options.distill_from)
+        if options.compile:
+            teacher.dit.transformer.compile()
+        model.freeze_all_but("flow")  # coordinates are the teacher's
+        sampling = teacher.config.sampling
+        say(
+            f"{options.distill_from} teaches steps of {TEACHER_EVALUATIONS} evaluations with "
+            f"s_a = {sampling.guidance_acoustic:g}, s_t = {sampling.guidance_text:g}"
+        )
+        has_pretransform = True
     if not has_pretransform and not options.allow_random_pretransform:
         raise UserError(early.NO_PRETRANSFORM_WEIGHTS)
     weights.fold_weight_norm(model)
     trained = {name for name, _ in model.trainable()}
-    module.frozen = probes({n: v for n, v in model.state_dict().items() if n not in trained})
+    frozen = {n: v for n, v in model.state_dict().items() if n not in trained}
+    if module.teacher is not None:
+        frozen |= {f"teacher.{n}": v for n, v in module.teacher.named_parameters()}
+    module.frozen = probes(frozen)
     module.ema = EMA(model.trainable(), module.config.training.ema, options.ema_on_cpu)
 
 

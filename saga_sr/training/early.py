@@ -14,6 +14,8 @@ from saga_sr.config import (
     ModelConfig,
     load_model_config,
     stage_differences,
+    student_config,
+    teacher_problems,
     untrained_guidance,
 )
 from saga_sr.support.errors import UserError
@@ -22,6 +24,7 @@ from saga_sr.training import folder as run_folder
 
 # One of these is there wherever torch can use a GPU: NVIDIA's driver (Tegra, WSL), AMD's.
 GPU_DEVICES = ("nvidiactl", "nvmap", "nvhost-ctrl-gpu", "dxg", "kfd")
+STUDENT_STEPS = (1, 2, 4)  # without --distill_steps
 LOGGER_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 NO_PRETRANSFORM_WEIGHTS = (
     "the config's autoencoder has no weights: training on a random one learns nothing. "
@@ -33,6 +36,9 @@ NO_PRETRANSFORM_WEIGHTS = (
 def resolve_config(options: argparse.Namespace) -> ModelConfig:
     """The JSON with the flags on top, validated again."""
     config = load_model_config(options.model_config)
+    if options.distill_from:
+        made_for = options.distill_steps or config.model.diffusion.student_steps or STUDENT_STEPS
+        config = student_config(config, made_for)
     if options.val_num_steps is not None:
         config = config.with_num_steps(options.val_num_steps)
     overrides = {
@@ -47,6 +53,8 @@ def resolve_config(options: argparse.Namespace) -> ModelConfig:
         if value is not None:
             config = config.replacing(path, value)
     problems = untrained_guidance(config)
+    if config.model.diffusion.student_steps and not options.distill_from:
+        problems.append("model.diffusion.student_steps: a student is trained with --distill_from")
     if options.train_only and config.model.diffusion.prior_width is None:
         problems.append(
             f"--train_only {options.train_only}: the config has no prior "
@@ -68,7 +76,7 @@ def refuse_early(options: argparse.Namespace) -> ModelConfig:
     """
     config = resolve_config(options)
     options.output_dir = run_folder.output_folder(options, config)
-    checks = (_weights, _earlier_stage, _checkpoint, _text, _packages, _machine)
+    checks = (_weights, _exported_start, _checkpoint, _text, _packages, _machine)
     if problems := [problem for check in checks for problem in check(options, config)]:
         raise UserError.listing("this cannot be trained", problems)
     run_folder.refuse_to_replace(options, options.output_dir)
@@ -81,33 +89,40 @@ def _weights(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:
         if given and not Path(given).exists() and not _may_be_hub_id(given):
             yield f"--{flag} {given}: no such file or folder"
     needed = config.model.pretransform.type == "autoencoder"
-    given = (options.pretrained_ckpt, options.pretransform_ckpt, options.init_from)
+    given = (options.pretrained_ckpt, options.pretransform_ckpt, *_starts(options).values())
     if needed and not any(given) and not options.allow_random_pretransform:
         yield NO_PRETRANSFORM_WEIGHTS
 
 
-def _earlier_stage(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:
-    given = options.init_from
-    if not given:
-        return
-    folder = Path(given)
-    if not folder.is_dir():
-        if folder.exists() or not _may_be_hub_id(given):
-            yield f"--init_from {given}: neither a folder nor a hub repository (owner/name)"
-        return
-    missing = [n for n in ("config.json", "model.safetensors") if not (folder / n).is_file()]
-    if missing:
-        export = folder / run_folder.EXPORT
-        hint = f"; the export is {export}" if (export / "config.json").is_file() else ""
-        yield f"--init_from {given}: not an exported model: {missing[0]} is missing{hint}"
-        return
-    earlier = load_model_config(folder / "config.json")
-    if options.parameterisation is None:  # that of the weights will be taken
-        found = earlier.model.diffusion.parameterisation
-        config = config.replacing("model.diffusion.parameterisation", found)
-    refused, _ = stage_differences(earlier, config)
-    if refused:
-        yield f"--init_from {given}: another architecture: {'; '.join(refused)}"
+def _starts(options: argparse.Namespace) -> dict[str, str]:
+    """The flags that name an exported model, and which."""
+    flags = ("init_from", "distill_from")
+    return {flag: getattr(options, flag) for flag in flags if getattr(options, flag)}
+
+
+def _exported_start(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:
+    for flag, given in _starts(options).items():
+        folder = Path(given)
+        if not folder.is_dir():
+            if folder.exists() or not _may_be_hub_id(given):
+                yield f"--{flag} {given}: neither a folder nor a hub repository (owner/name)"
+            continue
+        missing = [n for n in ("config.json", "model.safetensors") if not (folder / n).is_file()]
+        if missing:
+            export = folder / run_folder.EXPORT
+            hint = f"; the export is {export}" if (export / "config.json").is_file() else ""
+            yield f"--{flag} {given}: not an exported model: {missing[0]} is missing{hint}"
+            continue
+        earlier = load_model_config(folder / "config.json")
+        if options.parameterisation is None:  # that of the weights will be taken
+            found = earlier.model.diffusion.parameterisation
+            config = config.replacing("model.diffusion.parameterisation", found)
+        if flag == "distill_from":
+            refused = teacher_problems(earlier, config)
+        else:
+            refused, _ = stage_differences(earlier, config)
+        if refused:
+            yield f"--{flag} {given}: another architecture: {'; '.join(refused)}"
 
 
 def _checkpoint(options: argparse.Namespace, config: ModelConfig) -> Iterator[str]:

@@ -32,6 +32,7 @@ LEAST = {
     "val_num_clips": 0,
     "val_num_train_clips": 0,
     "val_num_steps": 1,
+    "distill_steps": 1,
     "val_num_pictures": 0,
     "checkpoint_every_n_steps": 1,
     "keep_checkpoints": 1,
@@ -131,6 +132,11 @@ def _weights(group: _Group) -> None:
     add("--pretransform_ckpt", metavar="FILE", help="weights of the VAE alone")
     add("--init_from", metavar="FOLDER_OR_HUB_ID",
         help="exported model of an earlier stage to start from")  # fmt: skip
+    add("--distill_from", metavar="FOLDER_OR_HUB_ID",
+        help="exported model whose guided sampling a student learns to do in few steps; "
+        "--model_config: its config.json")  # fmt: skip
+    add("--distill_steps", type=int, nargs="+", metavar="N",
+        help="numbers of steps that the student is made for (1 2 4)")  # fmt: skip
     add("--checkpoint", metavar="PATH|last", help="resume exactly from here")
     add("--overwrite", action="store_true", help="replace the run that lies in --output_dir")
     add("--export_only", action="store_true", help="write the export of --checkpoint and stop")
@@ -218,8 +224,9 @@ def _rare(group: _Group) -> None:
 def _values(options: argparse.Namespace) -> Iterator[str]:
     for name, least in LEAST.items():
         value = getattr(options, name)
-        if value is not None and value < least:
-            yield f"--{name} is {value}, at least {least} is needed"
+        for number in value if isinstance(value, list) else [value]:
+            if number is not None and number < least:
+                yield f"--{name} is {number}, at least {least} is needed"
     for name in ("learning_rate", "val_cutoff_hz"):
         value = getattr(options, name)
         if value is not None and not value > 0:
@@ -231,6 +238,17 @@ def _starts(options: argparse.Namespace) -> Iterator[str]:
         yield "--export_only needs --checkpoint"
     if options.train_only == "flow" and not options.init_from:
         yield "--train_only flow needs --init_from, whose prior it leaves as it is"
+    if options.distill_from:
+        for flag in ("init_from", "pretrained_ckpt", "pretransform_ckpt"):
+            if getattr(options, flag):
+                yield f"--distill_from and --{flag} both start the weights: give one"
+        for flag in ("guidance_acoustic", "guidance_text"):
+            if getattr(options, flag) is not None:
+                yield f"--{flag}: a student learns the guidance in the config of --distill_from"
+        if options.train_only:
+            yield "--train_only does not go with --distill_from, which trains the flow"
+    elif options.distill_steps:
+        yield "--distill_steps needs --distill_from"
     if options.init_from and options.pretrained_ckpt:
         yield "--init_from and --pretrained_ckpt both start the weights: give one"
 

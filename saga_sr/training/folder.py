@@ -80,10 +80,10 @@ def refuse_to_replace(options: Namespace, folder: Path) -> None:
     problem = _replaced(options, folder)
     if problem and not options.overwrite:
         raise UserError(f"--output_dir {folder}: {problem}")
-    if options.overwrite and options.init_from and _lies_in(Path(options.init_from), folder):
-        raise UserError(
-            f"--overwrite would delete --init_from {options.init_from}; give another --output_dir"
-        )
+    for flag in ("init_from", "distill_from") if options.overwrite else ():
+        given = getattr(options, flag)
+        if given and _lies_in(Path(given), folder):
+            raise UserError(f"--overwrite would delete --{flag} {given}; give another --output_dir")
 
 
 def _replaced(options: Namespace, folder: Path) -> str | None:

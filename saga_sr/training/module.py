@@ -53,6 +53,7 @@ class TrainingModule(L.LightningModule):
         self.config, self.options, self.text_encoder = config, options, text_encoder
         self.model = SAGASRModel(config)
         self.model.activation_checkpointing = options.activation_checkpointing
+        self.teacher: SAGASRModel | None = None  # of --distill_from
         if options.train_only:
             self.model.freeze_all_but(options.train_only)
         if options.compile:

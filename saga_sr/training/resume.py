@@ -56,6 +56,8 @@ FLAGS: Mapping[str, Touches] = {
     "detect_anomaly": _SEEN,
     "devices": _BRINGS,
     "disable_val_lowfreq_replace": _SEEN,
+    "distill_from": _BRINGS,
+    "distill_steps": _BRINGS,
     "ema_on_cpu": _COMPUTED,
     "export_only": _SEEN,
     "fast_dev_run": _SEEN,
@@ -120,6 +122,7 @@ CONFIG: Mapping[str, Touches] = {
     "model.diffusion.null_lr_value": _LEARNT,
     "model.diffusion.patch": _LEARNT,
     "model.diffusion.prior_width": _LEARNT,
+    "model.diffusion.student_steps": _LEARNT,
     "training.learning_rate": _LEARNT,
     "training.betas": _LEARNT,
     "training.weight_decay": _LEARNT,
@@ -229,7 +232,7 @@ def _brought(stored: Mapping[str, Any], current: Mapping[str, Any]) -> Iterator[
             parts = sorted({name.split(".")[0] for name in others})
             yield (
                 f"the weights that are not trained ({', '.join(parts)}) are others: give the same "
-                "--pretrained_ckpt, --pretransform_ckpt or --init_from"
+                "--pretrained_ckpt, --pretransform_ckpt, --init_from or --distill_from"
             )
 
 

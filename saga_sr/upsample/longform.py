@@ -222,18 +222,20 @@ def limited(audio: Tensor, end_hz: float, sample_rate: int) -> Tensor:
 
 def _window_velocity(
     model: SAGASRModel, layout: Layout, settings: Settings
-) -> Callable[[Tensor, Tensor, list[Conditioning]], Tensor]:
-    """eq. (4) for b windows of J jobs: (x [b, J, D, W], t [b], conditions) -> v like x."""
+) -> Callable[[Tensor, Tensor, Tensor, list[Conditioning]], Tensor]:
+    """eq. (4) for b windows of J jobs: (x [b, J, D, W], t [b], until [b], conditions) -> v."""
     device = next(model.dit.parameters()).device
 
-    def velocity(x: Tensor, t: Tensor, conditions: list[Conditioning]) -> Tensor:
+    def velocity(x: Tensor, t: Tensor, until: Tensor, conditions: list[Conditioning]) -> Tensor:
         cast: AbstractContextManager = nullcontext()
         if settings.autocast is not None:
             cast = torch.autocast(device.type, settings.autocast)
-        cond, times = Conditioning.joined(conditions), t.repeat_interleave(layout.jobs)
+        cond = Conditioning.joined(conditions)
+        times, ends = (at.repeat_interleave(layout.jobs) for at in (t, until))
         terms = guidance(settings.sampling, cond.text)
         with cast:
-            v = model.guided_velocity(cond.frame.enter(x.flatten(0, 1)), times, cond, terms)
+            y = cond.frame.enter(x.flatten(0, 1))
+            v = model.guided_velocity(y, times, cond, terms, ends)
         return cond.frame.leave_velocity(v.float()).unflatten(0, x.shape[:2])
 
     return velocity

@@ -134,7 +134,7 @@ class _Window(Generic[Condition]):
 def solve_windows(
     grid: WindowGrid,
     evaluations: list[Evaluation],
-    velocity: Callable[[Tensor, Tensor, list[Condition]], Tensor],
+    velocity: Callable[[Tensor, Tensor, Tensor, list[Condition]], Tensor],
     condition: Callable[[int], Condition],
     noise: Callable[[Condition, int, int, int], Tensor],
     batch: int,
@@ -145,7 +145,8 @@ def solve_windows(
     Args:
         grid: where the windows lie.
         evaluations: the solver, from `sampler.plan`; without any the noise is the result.
-        velocity: (x [b, ..., window], t [b], the b windows' conditions) -> v shaped like x.
+        velocity: (x [b, ..., window], t [b], where the step ends [b], the b windows' conditions)
+            -> v shaped like x.
         condition: condition of window k; called once for each, in order, as windows enter.
         noise: (condition, start of its window, start, stop) -> noise [..., stop - start] on the
             model's device. Windows that share positions want the same noise there, at levels that
@@ -160,10 +161,11 @@ def solve_windows(
     while front.finished < grid.count:
         if ready := front.ready(batch):  # none where there is nothing to evaluate
             x = torch.stack([window.x() for window in ready])
-            t = x.new_tensor([evaluations[window.step].t for window in ready])
-            v = velocity(x, t, [window.condition for window in ready])
-            for window, part in zip(ready, v, strict=True):
-                window.deliver(part, evaluations[window.step])
+            asked = [evaluations[window.step] for window in ready]
+            t, until = (x.new_tensor([getattr(e, at) for e in asked]) for at in ("t", "until"))
+            v = velocity(x, t, until, [window.condition for window in ready])
+            for window, part, evaluation in zip(ready, v, asked, strict=True):
+                window.deliver(part, evaluation)
             if callback is not None:
                 callback(len(ready))
         yield from front.leave()

@@ -141,7 +141,7 @@ def test_guided_velocity_is_equation_4(raw: dict[str, Any], one_batch: bool) -> 
     expected = neither + s_a * (lr_only - neither)
     expected = expected + s_t * (both - lr_only) if has_text else expected
     terms = guidance_terms(s_a, s_t, has_text)
-    guided = model.guided_velocity(x_t, t, cond, terms, one_batch)
+    guided = model.guided_velocity(x_t, t, cond, terms, one_batch=one_batch)
     torch.testing.assert_close(guided, expected, **_rounding(expected))
 
 

@@ -55,14 +55,14 @@ def test_schedule_of_no_steps_is_refused():
 def test_every_solver_is_exact_on_a_constant_velocity(solver):
     target = torch.randn(NOISE.shape, generator=torch_generator("x"), dtype=torch.float64)
     evaluations = plan(solver, linear_quadratic_schedule(5))
-    found = sample(lambda x, t: NOISE - target, NOISE, evaluations)
+    found = sample(lambda x, t, until: NOISE - target, NOISE, evaluations)
     assert torch.allclose(found, target, atol=1e-12)
 
 
 def _error(solver: str, steps: int) -> float:
     """x' = -2 t x + cos 3t on a schedule of unequal steps, against a solution of 2,000 steps."""
 
-    def velocity(x, t):
+    def velocity(x, t, until):
         t = t.reshape(-1, 1, 1)
         return -2 * t * x + torch.cos(3 * t)
 
@@ -95,7 +95,7 @@ def test_plan_of_an_unknown_solver_says_what_is_allowed():
 def test_sample_asks_for_one_time_per_item_and_reports_progress():
     times, progress = [], []
 
-    def velocity(x, t):
+    def velocity(x, t, until):
         times.append(t)
         return torch.zeros_like(x)
 

@@ -54,8 +54,8 @@ def test_sampling_loop_never_meets_the_host(raw: dict[str, Any], solver: str) ->
     terms = guidance_terms(1.4, 1.2, has_text=True)
     assert len(terms) == 3
 
-    def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-        return model.guided_velocity(x_t, t, cond, terms)
+    def velocity(x_t: Tensor, t: Tensor, until: Tensor) -> Tensor:
+        return model.guided_velocity(x_t, t, cond, terms, until)
 
     with CrossingsSeen() as seen:
         latent = sample(velocity, noise, solver_plan(model.config.sampling))

@@ -16,7 +16,7 @@ def _noise(condition, window_start, start, stop):
     return position_noise(CHANNELS, start, stop, 7).double()
 
 
-def _mixing_velocity(x, t, conditions):
+def _mixing_velocity(x, t, until, conditions):
     """Every position depends on its whole window, as in a transformer, and on the condition."""
     shift = torch.tensor(conditions, dtype=x.dtype).reshape(-1, 1, 1)
     return torch.tanh(x @ MIX + shift) + t.reshape(-1, 1, 1) * x
@@ -77,7 +77,9 @@ def test_noise_belongs_to_positions_not_to_requests():
 def test_one_window_equals_a_plain_sample(solver):
     evaluations = plan(solver, linear_quadratic_schedule(6))
     expected = sample(
-        lambda x, t: _mixing_velocity(x, t, [0.0]), _noise(None, 0, 0, WINDOW)[None], evaluations
+        lambda x, t, until: _mixing_velocity(x, t, until, [0.0]),
+        _noise(None, 0, 0, WINDOW)[None],
+        evaluations,
     )
     assert torch.equal(_solve(WINDOW - 3, solver=solver), expected[0])
 
@@ -85,7 +87,7 @@ def test_one_window_equals_a_plain_sample(solver):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("length", [17, 100, 1000])
 def test_a_velocity_of_each_position_alone_is_solved_as_if_there_were_no_windows(solver, length):
-    def velocity(x, t, conditions=None):
+    def velocity(x, t, until, conditions=None):
         return torch.sin(3 * x) + t.reshape(-1, 1, 1) * x
 
     found = _solve(length, velocity=velocity, solver=solver)
@@ -104,7 +106,7 @@ def test_the_batch_of_windows_does_not_change_the_result(solver):
 def test_where_windows_disagree_the_result_is_their_blend():
     """Window k pulls every position straight to the value k."""
 
-    def velocity(x, t, conditions):
+    def velocity(x, t, until, conditions):
         value = torch.tensor(conditions, dtype=x.dtype).reshape(-1, 1, 1) * 10
         return (x - value) / t.reshape(-1, 1, 1)
 
@@ -150,7 +152,7 @@ def test_a_window_evaluates_only_when_its_neighbours_are_as_far():
         v = torch.zeros_like(x)
         for k in range(grid.count):
             span = slice(k * grid.hop, k * grid.hop + WINDOW)
-            part = _mixing_velocity(x[None, :, span], torch.tensor([t]), [0.1 * k])[0]
+            part = _mixing_velocity(x[None, :, span], torch.tensor([t]), None, [0.1 * k])[0]
             v[:, span] += weight[k] * part
         x = x + (t_next - t) * v
     assert torch.allclose(_solve(length, steps=steps), x, atol=1e-9)

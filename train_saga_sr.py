@@ -164,7 +164,7 @@ class DistillationTrainer(SAGASRTrainer):
         x_t = interpolate(cond.frame.enter(z_h), noise, t)
         answer = self.model.velocity(x_t, t, cond, until=until)
         error = answer.float() - mean_velocity(teach, x_t, t, until)
-        weight = self.model.family.weight(cond.frame, z_h, torch.full_like(t, inf))
+        weight = self.model.family.weight(cond.frame, x_t, t, torch.full_like(t, inf))
         loss = weighted_mean(error.square(), weight)
         return self.counted(batch, loss, torch.zeros_like(loss))
 

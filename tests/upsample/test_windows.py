@@ -127,7 +127,7 @@ def test_where_windows_want_noise_of_different_levels_it_is_blended():
         return torch.full((2, stop - start), float(condition), dtype=torch.float64)
 
     evaluations = plan("euler", linear_quadratic_schedule(3))
-    still = lambda x, _t, _conditions: torch.zeros_like(x)  # noqa: E731
+    still = lambda x, _t, _until, _conditions: torch.zeros_like(x)  # noqa: E731
     found = torch.cat(list(solve_windows(grid, evaluations, still, float, noise, 4)), -1)
     assert found.shape == (2, grid.length)
     for k in range(1, grid.count):

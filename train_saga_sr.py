@@ -33,15 +33,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saga_sr.distill import draw_step, mean_velocity
-from saga_sr.flow import interpolate, sample_timesteps, velocity_loss, weighted_mean
+from saga_sr.flow import interpolate, sample_timesteps, velocity_loss
 from saga_sr.lowfreq import low_frequency_replace
 from saga_sr.model import Conditioning
 from saga_sr.restore import restore
-from saga_sr.sampler import guidance
 from saga_sr.support.errors import run_cli
 from saga_sr.support.randomness import torch_generator
 from saga_sr.training import validation
+from saga_sr.training.distillation import learn_from
 from saga_sr.training.module import Batch, TrainingModule
 from saga_sr.training.run import run
 
@@ -52,6 +51,8 @@ class SAGASRTrainer(TrainingModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         z_h, cond = self.encode_batch(batch)
         t, noise, drop_lr, drop_text = self.draw(batch, like=z_h)
+        if self.teacher is not None:  # --distill_from
+            return learn_from(self.teacher, self, batch, (z_h, cond, noise, drop_text))
         frame = cond.frame
         hr_end_hz = self._from_metadata(batch[1], "hr_end_hz", default=inf)  # inf: asked by none
         y = frame.enter(z_h)  # the paper's y is z_h
@@ -147,40 +148,9 @@ class SAGASRTrainer(TrainingModule):
         return low_frequency_replace(pred_audio, lr_audio, cutoff_hz, self.config.sample_rate)
 
 
-class DistillationTrainer(SAGASRTrainer):
-    """The same on the same data, but what is learnt is a teacher's (`saga_sr.distill`)."""
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        teacher, (z_h, cond) = self.teacher, self.encode_batch(batch)
-        assert teacher is not None  # --distill_from has brought it
-        t, until, noise, drop_text = self.draw_steps(batch, like=z_h)
-        if cond.text is not None:
-            cond = replace(cond, text=cond.text.masked_fill(drop_text[:, None, None], 0.0))
-        terms = guidance(teacher.config.sampling, cond.text)
-
-        def teach(x: Tensor, at: Tensor, _: Tensor) -> Tensor:
-            return teacher.guided_velocity(x, at, cond, terms)
-
-        x_t = interpolate(cond.frame.enter(z_h), noise, t)
-        answer = self.model.velocity(x_t, t, cond, until=until)
-        error = answer.float() - mean_velocity(teach, x_t, t, until)
-        weight = self.model.family.weight(cond.frame, x_t, t, torch.full_like(t, inf))
-        loss = weighted_mean(error.square(), weight)
-        return self.counted(batch, loss, torch.zeros_like(loss))
-
-    def draw_steps(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Where steps begin and end [B], [B], noise [B, D, L] and which texts are dropped [B]."""
-        _, noise, _, drop_text = self.draw(batch, like)
-        made_for = self.config.model.diffusion.student_steps or ()
-        numbers = [item["draw"] for item in batch[1]]
-        generators = [torch_generator("distil", self.options.seed, number) for number in numbers]
-        steps = torch.tensor([draw_step(made_for, one) for one in generators], device=like.device)
-        return steps[:, 0], steps[:, 1], noise, drop_text
-
-
 def main(options: argparse.Namespace) -> int:
     """Train as ``options`` say; returns the exit code."""
-    return run(options, DistillationTrainer if options.distill_from else SAGASRTrainer)
+    return run(options, SAGASRTrainer)
 
 
 if __name__ == "__main__":

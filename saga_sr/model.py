@@ -137,8 +137,8 @@ class SAGASRModel(nn.Module):
         )
         self.step_embed: nn.Linear | None = None
         if diffusion.student_steps:  # it starts as its teacher, which hears of no length
-            first, last = self.dit.to_timestep_embed[0], self.dit.to_timestep_embed[-1]
-            self.step_embed = nn.Linear(first.in_features, last.out_features, bias=False)
+            width = self.dit.to_timestep_embed[0].in_features
+            self.step_embed = nn.Linear(width, diffusion.config.embed_dim, bias=False)
             nn.init.zeros_(self.step_embed.weight)
         self.family = create_family(config, self.pretransform)
         self.family.prepare(self.dit)
@@ -218,8 +218,7 @@ class SAGASRModel(nn.Module):
             cond: conditions of the B items; kinds that the config's stage does not have are None.
             drop_lr: [B] bool, items whose LR latent is the null (``null_lr_value``).
             drop_text: [B] bool, items whose text is the null (rows of zeros).
-            until: [B], where a step from t ends, over which a student (`saga_sr.distill`) answers
-                the mean; None is t itself. Others do not ask.
+            until: [B], where a student's step ends (`saga_sr.distill`); None is t itself.
 
         Returns:
             [B, D, L], the predicted noise - data.

@@ -22,8 +22,7 @@ from saga_sr.support.choices import SOLVERS
 if TYPE_CHECKING:
     from saga_sr.config import SamplingSection
 
-# (x_t [B, ...], t [B], where a step from t by Euler ends [B]) -> v, shaped like x_t
-Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
+Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_t [B, ...], t [B], until [B]) -> v
 
 
 # ---------------------------------------------------------------------------- schedule

@@ -1,4 +1,4 @@
-"""The training step of a student (`saga_sr.distill`): a teacher in the place of the data's velocity."""
+"""The training step of a student (`saga_sr.distill`), whose velocity is a teacher's."""
 
 from dataclasses import replace
 from math import inf

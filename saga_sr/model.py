@@ -223,7 +223,7 @@ class SAGASRModel(nn.Module):
         Returns:
             [B, D, L], the predicted noise - data.
         """
-        frame = self.frame(cond)
+        frame = cond.frame or self.family.frame(cond)  # after `frame` FSDP gives the weights up
         if drop_lr is not None:
             frame = frame.without_lr(drop_lr, self.config.model.diffusion.null_lr_value)
         text = cond.text

@@ -1,4 +1,4 @@
-# make install | lint | test | demo | app | benchmarks | clean. Needs Python 3.11, 3.12 or 3.13:
+# make install | lint | test | demo | app | benchmarks | gpu-check | clean. Needs Python 3.11, 3.12 or 3.13:
 #   make test PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install dev lint test demo app benchmarks clean
+.PHONY: install dev lint test demo app benchmarks gpu-check clean
 
 install: $(INSTALLED)
 
@@ -64,6 +64,10 @@ benchmarks: dev $(VENV)/.stages
 	$(BIN)/python benchmarks/speed/latent_set.py
 	$(BIN)/python benchmarks/speed/text_path.py
 	$(BIN)/python benchmarks/quality/metric_pitfalls.py
+
+# All that only a CUDA GPU can tell, in ten minutes at most: docs/gpu/README.md
+gpu-check: install
+	$(BIN)/python benchmarks/gpu/check.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

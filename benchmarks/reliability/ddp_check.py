@@ -34,7 +34,6 @@ from forks import run_and_exit, train, write_to
 from lightning.pytorch.utilities import rank_zero_only
 from tiny_models import text_and_rolloff, tiny_demo
 from tiny_runs import flags, make_corpus
-from tiny_text_models import build_tiny_t5
 
 from saga_sr.training import checkpoints, metrics_csv
 
@@ -43,14 +42,16 @@ STEPS = 6
 TOLERANCE = 1e-4  # relative; float32 sums in another order
 
 
-def make_inputs(root: Path) -> None:
+def make_inputs(root: Path, stages: Sequence[str] = ("F0", "F1", "F2")) -> None:
     """A corpus, and configs whose rate does not depend on --max_steps, so that a shorter run is
     the start of a longer one."""
     make_corpus(root, num_train=7, num_val=3)
-    t5 = build_tiny_t5(root / "t5", dim=24)
-    for stage in ("F0", "F1", "F2"):
+    for stage in stages:
         raw = tiny_demo(training__lr_schedule={})
         if stage != "F0":
+            from tiny_text_models import build_tiny_t5
+
+            t5 = build_tiny_t5(root / "t5", dim=24)
             raw = text_and_rolloff(raw)
             raw["model"]["conditioning"]["configs"][0]["config"]["t5_model_name"] = str(t5)
             raw["model"]["diffusion"]["compute_rolloff"] = stage == "F2"
@@ -142,9 +143,10 @@ def _files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
 
 
-def check_same(what: str, one: Path, many: Path) -> None:
-    """Print the largest differences between two runs; too large ones, and files that only one of
-    them wrote (another process than the first has written), end the program."""
+def differences(what: str, one: Path, many: Path) -> tuple[float, float]:
+    """The largest differences between two runs: relative of logged numbers, absolute of weights and
+    averages; files that only one of them wrote (another process than the first has written) end the
+    program."""
     if names := _files(one) ^ _files(many):
         raise SystemExit(f"{what}: not in both runs: {sorted(names)}")
     first, second = metrics_of(one), metrics_of(many)
@@ -152,7 +154,12 @@ def check_same(what: str, one: Path, many: Path) -> None:
         raise SystemExit(f"{what}: other numbers were logged: {first.keys() ^ second.keys()}")
     relative = max(abs(first[key] - second[key]) / max(abs(first[key]), 1e-2) for key in first)
     a, b = newest_weights(one), newest_weights(many)
-    absolute = max(float((a[name] - b[name]).abs().max()) for name in a)
+    return relative, max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def check_same(what: str, one: Path, many: Path) -> None:
+    """Print `differences` between two runs; too large ones end the program."""
+    relative, absolute = differences(what, one, many)
     print(f"{what:48s} logged numbers differ by {relative:.1e} at most, weights by {absolute:.1e}")
     sys.stdout.flush()
     if not (relative < TOLERANCE and absolute < TOLERANCE):

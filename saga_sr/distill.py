@@ -30,8 +30,9 @@ from torch import Tensor
 from saga_sr.sampler import Velocity, linear_quadratic_schedule, plan, sample
 
 FINER = 4  # times the most steps of a student: the finest grid of its lessons
-TEACHER_EVALUATIONS = 4  # per step; second order: of 4 steps, 16 in all
 TEACHER_SOLVER = "ab2"
+TEACHER_STEPS = 16  # from noise to data, so 4 of a quarter of the way
+LEAST_TEACHER_STEPS = 2  # of any step, so that its end is of second order
 
 
 def draw_step(steps: Sequence[int], generator: torch.Generator) -> tuple[float, float]:
@@ -52,21 +53,20 @@ def draw_step(steps: Sequence[int], generator: torch.Generator) -> tuple[float, 
     return (left + 1) / count, left / count
 
 
+def teacher_steps(t: float, until: float) -> int:
+    """How many steps the teacher takes from ``t`` to ``until``."""
+    return max(round(TEACHER_STEPS * (t - until)), LEAST_TEACHER_STEPS)
+
+
 @torch.no_grad()
-def mean_velocity(
-    velocity: Velocity,
-    x_t: Tensor,
-    t: Tensor,
-    until: Tensor,
-    evaluations: int = TEACHER_EVALUATIONS,
-) -> Tensor:
+def mean_velocity(velocity: Velocity, x_t: Tensor, t: Tensor, until: Tensor, steps: int) -> Tensor:
     """What the student should answer: the mean of the teacher's velocity from ``t`` to ``until``.
 
     Args:
         velocity: of the teacher, guided.
         x_t: [B, ...].
         t, until: [B], 0 <= until < t <= 1.
-        evaluations: of the teacher, evenly over the step.
+        steps: of the teacher, even ones.
 
     Returns:
         (x_t - x_until) / (t - until), shaped like ``x_t``.
@@ -75,10 +75,10 @@ def mean_velocity(
     per_item = length.reshape(-1, *[1] * (x_t.dim() - 1))
 
     def over_the_step(x: Tensor, part: Tensor, part_until: Tensor) -> Tensor:
-        """The same flow in a time that falls from 1 at t to 0 at ``until``."""
+        """The same flow in a time that falls from 1 at ``t`` to 0 at ``until``."""
         at, end = until + part * length, until + part_until * length
         return per_item * velocity(x, at, end)
 
-    times = linear_quadratic_schedule(evaluations, evaluations)  # even ones
+    times = linear_quadratic_schedule(steps, steps)  # even ones
     x_until = sample(over_the_step, x_t, plan(TEACHER_SOLVER, times))
     return (x_t - x_until) / per_item

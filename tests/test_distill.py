@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saga_sr.distill import FINER, draw_step, mean_velocity
+from saga_sr.distill import FINER, draw_step, mean_velocity, teacher_steps
 from saga_sr.flow import interpolate
 from saga_sr.sampler import linear_quadratic_schedule, plan, sample
 from saga_sr.support.randomness import torch_generator
@@ -72,7 +72,7 @@ def test_the_mean_velocity_leads_to_where_the_flow_ends() -> None:
         (mean_velocity(velocity, x_t, t, until, n) - exact).square().mean().sqrt().item()
         for n in (4, 256, 512)
     ]
-    assert errors[0] < 0.3 * exact.std()  # steps of length 1 in four evaluations are among them
+    assert errors[0] < 0.3 * exact.std()  # steps of length 1 in four steps are among them
     assert errors[2] < 0.002
     assert 2.5 < errors[1] / errors[2] < 5.5  # of second order
 
@@ -90,6 +90,8 @@ def test_steps_are_those_of_the_grids_and_a_function_of_their_key() -> None:
     )
     assert sum(count <= 4 for count in counts) / len(counts) == pytest.approx(0.5, abs=0.05)
     assert {t for t, until in steps if t - until == 0.25} == {0.25, 0.5, 0.75, 1.0}
+    taken = {round(1 / (t - until)): teacher_steps(t, until) for t, until in steps}
+    assert taken == {1: 16, 2: 8, 4: 4, 8: 2, 16: 2}
     again = torch_generator("steps", 1)
     assert steps[:5] == [draw_step(MADE_FOR, again) for _ in range(5)]
 
@@ -123,7 +125,7 @@ def test_a_student_of_few_steps_samples_the_mixture_and_no_solver_does() -> None
     optimiser = torch.optim.Adam(student.parameters(), lr=3e-3)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, LESSONS)
     pool = [value.float() for value in draw(8000, "lessons")]
-    taught = mean_velocity(velocity, *pool, evaluations=32)
+    taught = mean_velocity(velocity, *pool, steps=32)
     generator = torch_generator("order")
     for _ in range(LESSONS):
         chosen = torch.randint(len(taught), (256,), generator=generator)

@@ -1,15 +1,16 @@
 """The training step of a student (`saga_sr.distill`), whose velocity is a teacher's."""
 
 from dataclasses import replace
+from functools import partial
 from math import inf
 
 import torch
 from torch import Tensor
 
-from saga_sr.distill import draw_step, mean_velocity
+from saga_sr.distill import draw_step, mean_velocity, teacher_steps
 from saga_sr.flow import interpolate, weighted_mean
 from saga_sr.model import Conditioning, SAGASRModel
-from saga_sr.sampler import guidance
+from saga_sr.sampler import Branch, guidance
 from saga_sr.support.randomness import torch_generator
 from saga_sr.training.module import Batch, TrainingModule
 
@@ -32,24 +33,41 @@ def learn_from(
     z_h, cond, noise, drop_text = drawn
     if cond.text is not None:
         cond = replace(cond, text=cond.text.masked_fill(drop_text[:, None, None], 0.0))
-    terms = guidance(teacher.config.sampling, cond.text)
-
-    def teach(x: Tensor, at: Tensor, _: Tensor) -> Tensor:
-        return teacher.guided_velocity(x, at, cond, terms)
-
-    t, until = _steps(module, batch, noise)
+    made_for = module.config.model.diffusion.student_steps or ()
+    keys = (("distil", module.options.seed, item["draw"]) for item in batch[1])
+    steps = [draw_step(made_for, torch_generator(*key)) for key in keys]
+    t, until = torch.tensor(steps, device=noise.device).T
     x_t = interpolate(cond.frame.enter(z_h), noise, t)
     answer = module.model.velocity(x_t, t, cond, until=until)
-    error = answer.float() - mean_velocity(teach, x_t, t, until)
+    error = answer.float() - _taught(teacher, cond, x_t, steps)
     # What a teacher says above the end of a clip's spectrum is an answer too.
     weight = module.model.family.weight(cond.frame, x_t, t, torch.full_like(t, inf))
     loss = weighted_mean(error.square(), weight)
     return module.counted(batch, loss, torch.zeros_like(loss))
 
 
-def _steps(module: TrainingModule, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the steps of a batch begin and end, [B] each: functions of (seed, draw)."""
-    made_for = module.config.model.diffusion.student_steps or ()
-    keys = (("distil", module.options.seed, item["draw"]) for item in batch[1])
-    steps = [draw_step(made_for, torch_generator(*key)) for key in keys]
-    return torch.tensor(steps, device=like.device).unbind(dim=1)  # type: ignore[return-value]
+def _taught(
+    teacher: SAGASRModel, cond: Conditioning, x_t: Tensor, steps: list[tuple[float, float]]
+) -> Tensor:
+    """The right answers [B, D, L], worked out together where the teacher takes as many steps."""
+    taught = torch.empty_like(x_t)
+    counts = [teacher_steps(*step) for step in steps]
+    for count in sorted(set(counts)):
+        chosen = [item for item, own in enumerate(counts) if own == count]
+        some = cond[chosen]
+        t, until = torch.tensor([steps[item] for item in chosen], device=x_t.device).T
+        terms = guidance(teacher.config.sampling, some.text)
+        velocity = partial(_guided, teacher, some, terms)
+        taught[chosen] = mean_velocity(velocity, x_t[chosen], t, until, count)
+    return taught
+
+
+def _guided(
+    teacher: SAGASRModel,
+    cond: Conditioning,
+    terms: list[tuple[float, Branch]],
+    x: Tensor,
+    t: Tensor,
+    _: Tensor,
+) -> Tensor:
+    return teacher.guided_velocity(x, t, cond, terms)

@@ -43,6 +43,8 @@ _TEXTURE_FLOOR = 5e-7  # of |STFT|^2; that of LSD "saga" at this window
 SEAM_OCTAVES = 1 / 6  # width of the bands on the two sides of the cutoff
 MRSTFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window
 MRSTFT_POWER_FLOOR = 1e-8
+LOSS_TIMES = (0.125, 0.375, 0.625, 0.875)  # of the flow, where its losses and errors are measured
+MIDDLE_TIMES = (0.375, 0.625)  # of them; noise and data tell both little at the ends
 LEAST_BAND = 2 ** (1 / 3)  # a truth must reach a third octave beyond the cutoff
 _WINDOW_POWER = 3 / 8 * N_FFT  # sum of the squared Hann window
 _BIN_TOLERANCE = 1e-3  # of a bin; float32 places a frequency within 1e-4 of one
@@ -535,18 +537,25 @@ def frechet_distance(est: Tensor, ref: Tensor) -> float:
                 f"{frames.shape[0]} frames of {frames.shape[1]} dimensions"
             )
     est, ref = est.double(), ref.double()
-    est_cov, ref_cov = est.T.cov(), ref.T.cov()
-    est_root = _symmetric_root(est_cov)
-    # tr (S1 S2)^1/2 = tr (S1^1/2 S2 S1^1/2)^1/2, and the latter is symmetric
-    cross = _symmetric_root(est_root @ ref_cov @ est_root).trace()
-    offset = (est.mean(dim=0) - ref.mean(dim=0)).square().sum()
-    return float((offset + est_cov.trace() + ref_cov.trace() - 2 * cross).clamp(min=0))
+    return float(gaussian_distance(est.mean(dim=0), est.T.cov(), ref.mean(dim=0), ref.T.cov()))
+
+
+def gaussian_distance(
+    est_mean: Tensor, est_cov: Tensor, ref_mean: Tensor, ref_cov: Tensor
+) -> Tensor:
+    """Frechet distance [...] of Gaussians with means [..., D] and covariances [..., D, D]."""
+    root = _symmetric_root(ref_cov)
+    # tr (S1 S2)^1/2 = tr (S2^1/2 S1 S2^1/2)^1/2, and the latter is symmetric
+    cross = root @ est_cov @ root
+    shared = torch.linalg.eigvalsh((cross + cross.mT) / 2).clamp(min=0).sqrt().sum(dim=-1)
+    traces = sum(cov.diagonal(dim1=-2, dim2=-1).sum(dim=-1) for cov in (est_cov, ref_cov))
+    return ((est_mean - ref_mean).square().sum(dim=-1) + traces - 2 * shared).clamp(min=0)
 
 
 def _symmetric_root(matrix: Tensor) -> Tensor:
-    """Square root of a symmetric positive semidefinite matrix."""
-    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    """Square roots [..., D, D] of symmetric positive semidefinite matrices."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    return (vectors * values.clamp(min=0).sqrt()[..., None, :]) @ vectors.mT
 
 
 def offline_embedding(audio: Tensor, sample_rate: int = 44100) -> Tensor:

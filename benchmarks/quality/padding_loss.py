@@ -27,11 +27,11 @@ from torch import Tensor
 
 from benchmarks.quality.v_start import Latents, batches, started
 from saga_sr.flow import interpolate, target_velocity
+from saga_sr.metrics import LOSS_TIMES
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.support.errors import run_cli
 from saga_sr.support.randomness import torch_generator
 from saga_sr.support.tables import markdown_table
-from saga_sr.training.validation import LOSS_TIMES
 
 SOUND = 0.28  # of the frames of a padded clip: the speech of the trial corpus
 PADDED = 0.75  # of the clips

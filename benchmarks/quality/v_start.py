@@ -37,11 +37,11 @@ from saga_sr.config import MDCTConfig, parse_model_config
 from saga_sr.dataset import ClipReader
 from saga_sr.flow import interpolate, sample_timesteps, target_velocity
 from saga_sr.lowpass import apply_lowpass, field_lowpass
+from saga_sr.metrics import LOSS_TIMES
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.support.errors import run_cli
 from saga_sr.support.randomness import numpy_generator, torch_generator
 from saga_sr.support.tables import markdown_table
-from saga_sr.training.validation import LOSS_TIMES
 from saga_sr.weightfree.mdct import MDCTPretransform
 from saga_sr.weights import load_stable_audio
 

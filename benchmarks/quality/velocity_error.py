@@ -30,13 +30,13 @@ from saga_sr.audio.band_end import spectrum_end_hz
 from saga_sr.audio.file import resampled_length
 from saga_sr.audio.index import AudioIndex
 from saga_sr.lowpass import apply_lowpass, field_lowpass
-from saga_sr.metrics import LEAST_BAND
+from saga_sr.metrics import LEAST_BAND, LOSS_TIMES
 from saga_sr.model import SAGASRModel
 from saga_sr.support.choices import DEVICES
 from saga_sr.support.device import pick_device
 from saga_sr.support.errors import UserError, run_cli
 from saga_sr.support.tables import markdown_table
-from saga_sr.training.validation import LOSS_TIMES, flow_losses
+from saga_sr.training.validation import flow_losses
 
 PREFIX = "velocity_error_t"
 Shares = dict[str, float]  # time -> share

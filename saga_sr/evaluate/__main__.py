@@ -28,6 +28,8 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "target_rolloff": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
 }
 
+CONTROLS = ("wrong_text", "no_text", "other_seed")
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -65,6 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--target_rolloff", type=_target, default="default", metavar="oracle|default|X",
         help="f_h: the truth's own, the model's default, or a number in [0, 1)")  # fmt: skip
     add("--no_text", action="store_true", help="give no clip its caption and transcript")
+    add("--controls", nargs="+", default=[], metavar="CONTROL",
+        help="also each model with one thing changed, to see whether it is heeded: wrong_text "
+        "(another clip's), no_text, target_rolloff=X, other_seed")  # fmt: skip
     add("--crossover", choices=CROSSOVERS, default="soft",
         help="how the input's band is put back; off: models as they are")  # fmt: skip
     add("--sweep", nargs="+", action="append", default=[], metavar=("OPTION", "VALUE"),
@@ -117,6 +122,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         problems.append(f"--output {flags.output}: a report is there; --overwrite replaces it")
     if flags.degradations and flags.predictions:
         problems.append("--degradations does not go with --predictions")
+    problems += _wrong_controls(flags)
     if flags.sweep and not flags.model:
         problems.append("--sweep needs a --model")
     sweeps = {}
@@ -131,6 +137,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         raise UserError.listing("the flags cannot be used", problems)
     flags.sweep, flags.cutoffs = sweeps, sorted(set(flags.cutoffs))
     return flags
+
+
+def _wrong_controls(flags: argparse.Namespace) -> list[str]:
+    problems = []
+    if flags.controls and not flags.model:
+        problems.append("--controls needs a --model")
+    for control in flags.controls:
+        option, _, value = control.partition("=")
+        if option == "target_rolloff" and value:
+            try:
+                _sweep_values(option, [value])
+            except ValueError as error:
+                problems.append(f"--controls {control}: {error}")
+        elif control not in CONTROLS:
+            allowed = ", ".join((*CONTROLS, "target_rolloff=X"))
+            problems.append(f"--controls {control}: no control; allowed: {allowed}")
+        elif flags.no_text and control.endswith("text"):
+            problems.append(f"--controls {control} does not go with --no_text")
+    if len(set(flags.controls)) < len(flags.controls):
+        problems.append("--controls: one is given twice")
+    return problems
 
 
 def _sweep_values(option: str, values: list[str]) -> list[float]:

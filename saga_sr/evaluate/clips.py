@@ -111,6 +111,16 @@ def _length(index: AudioIndex, position: int, sample_rate: int) -> int:
     return resampled_length(header.frames, header.sample_rate, sample_rate)
 
 
+def other_texts(texts: Sequence[str], seed: int) -> dict[str, str]:
+    """Another one for each distinct text but "": a circle in an order that the seed decides.
+
+    Empty where there are fewer than two.
+    """
+    distinct = sorted(set(texts) - {""})
+    order = [distinct[n] for n in numpy_generator("other texts", seed).permutation(len(distinct))]
+    return dict(zip(order, order[1:] + order[:1], strict=True)) if len(order) > 1 else {}
+
+
 class Clips:
     """The chosen clips of a folder and their audio.
 
@@ -143,6 +153,7 @@ class Clips:
             replace(clip, end_hz=spectrum_end_hz(self.audio(clip), sample_rate))
             for clip in tqdm(chosen, "Reading clips", disable=None)
         ]
+        self._others = other_texts(self.prompts(), seed)
 
     def audio(self, clip: Clip) -> Tensor:
         """The truth of a clip, [C, T] with the file's own channels, or one with ``--mono``."""
@@ -190,6 +201,7 @@ class Clips:
             self.sample_rate,
             lowpass,
             prompt=text["prompt"],
+            other_prompt=self._others.get(text["prompt"], ""),
             transcript=(text["transcript"] or "") if whole else "",  # it is of the whole file
         )
 

@@ -4,6 +4,7 @@
     ceiling                  the truth through a model's pretransform: more it cannot reach
     band replication, noise  the baselines of `saga_sr.evaluate.baselines`
     a model                  `saga_sr.upsample`, told where the band ends
+    its controls             the same with one condition that is wrong, or another seed
     its start                the same without its DiT: where the flow starts, decoded
     predictions              audio files of somebody else
 
@@ -16,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,11 +38,12 @@ from saga_sr.support.errors import UserError
 from saga_sr.support.files import sha256_of
 from saga_sr.support.randomness import key_to_seed, torch_generator
 from saga_sr.upsample.longform import Layout
-from saga_sr.upsample.options import UpsampleOptions, restored
+from saga_sr.upsample.options import UpsampleOptions, resolve, restored
 from saga_sr.weights import CONFIG_NAME, WEIGHTS_NAME
 
 MAX_LENGTH_DIFFERENCE = 100  # samples; ssr_eval's tolerance
 ORACLE = "oracle"
+Told = Literal["own", "none", "other"]
 
 
 class Competitor(ABC):
@@ -51,11 +53,13 @@ class Competitor(ABC):
         name: a row of the tables.
         is_judged: whether the spectrogram page shows its best and worst clips.
         sweep: (option, value) where this is one point of a sweep.
+        varies: the row that this differs from in one option: of a control or a point of a sweep.
     """
 
     name: str
     is_judged: bool = False
     sweep: tuple[str, float] | None = None
+    varies: str | None = None
 
     @abstractmethod
     def restore(self, example: Example) -> Tensor: ...
@@ -128,7 +132,7 @@ class Model(Competitor):
         folder: where it was loaded from.
         options: what the user chose; seed, text, cutoff and oracle target are set per clip.
         oracle: whether the target roll-off is that of the truth.
-        use_text: whether a model with text gets the clip's.
+        told: the text that a model with text gets: the clip's own, none, or another clip's.
     """
 
     name: str
@@ -136,29 +140,51 @@ class Model(Competitor):
     folder: str
     options: UpsampleOptions
     oracle: bool = False
-    use_text: bool = True
+    told: Told = "own"
     sweep: tuple[str, float] | None = None
+    varies: str | None = None
     is_judged: bool = True
 
     @torch.no_grad()
     def restore(self, example: Example) -> Tensor:
-        cutoff_hz = example.crossover_hz(self.options.crossover)
-        options = replace(
-            self.options,
-            seed=key_to_seed("evaluate", self.options.seed, example.name),
-            input_cutoff_hz=cutoff_hz,
-            prompt=example.prompt if self.has_text else "",
-        )
-        if self.oracle:
-            target_hz = spectral_rolloff(example.truth[None], example.sample_rate).item()
-            options = replace(options, target_rolloff=None, target_rolloff_hz=target_hz)
         source = ArraySource(example.lr_audio, example.sample_rate)
         # The end of the band is known: nothing is measured. Of a low-passed input nothing is cut
         # off; what a codec or an old device leaves above its band is no skirt of a filter.
         coded = isinstance(example.lowpass, Kept)
-        known = Bandwidth(0.0, cutoff_hz, example.sample_rate / 2)
+        options, known = self._options(example), self._known(example)
         pieces = restored(self.model, source, options, known, limit_input=coded)
         return torch.cat(list(pieces), dim=-1)
+
+    def conditions(self, example: Example) -> tuple[Tensor | None, float | None]:
+        """(text [1, N, width], target roll-off in Hz) that `restore` gives the model; None is no
+        text, and the model's default."""
+        settings = resolve(self.model, self._options(example), self._known(example))
+        text = None if settings.text is None else settings.text(example.lr_audio)
+        return text, settings.target_rolloff_hz
+
+    def _options(self, example: Example) -> UpsampleOptions:
+        """The user's with what is set per clip."""
+        texts = {"own": example.prompt, "other": example.other_prompt, "none": ""}
+        options = replace(
+            self.options,
+            seed=key_to_seed("evaluate", self.options.seed, example.name),
+            input_cutoff_hz=example.crossover_hz(self.options.crossover),
+            prompt=texts[self.told] if self.has_text else "",
+        )
+        if self.oracle:
+            target_hz = spectral_rolloff(example.truth[None], example.sample_rate).item()
+            options = replace(options, target_rolloff=None, target_rolloff_hz=target_hz)
+        return options
+
+    def _known(self, example: Example) -> Bandwidth:
+        cutoff_hz = example.crossover_hz(self.options.crossover)
+        return Bandwidth(0.0, cutoff_hz, example.sample_rate / 2)
+
+    def varied(self, change: str, **fields: Any) -> "Model":
+        """The same with one thing changed: the name of the row says what."""
+        return replace(
+            self, name=f"{self.name} {change}", varies=self.name, is_judged=False, **fields
+        )
 
     def start(self, name: str) -> "Model":
         """The row of what the model makes without its DiT: the noise that the flow starts from, in
@@ -166,11 +192,11 @@ class Model(Competitor):
         which the low band promises; for the VAE it is whatever standard normal latents decode to.
         """
         options = replace(self.options, num_steps=0)
-        return replace(self, name=name, options=options, use_text=False, is_judged=False)
+        return replace(self, name=name, options=options, told="none", is_judged=False)
 
     @property
     def has_text(self) -> bool:
-        return self.use_text and self.model.config.stage.text
+        return self.told != "none" and self.model.config.stage.text
 
     def describe(self) -> dict[str, Any]:
         chosen = {k: v for k, v in vars(self.options).items() if v is not None}
@@ -181,7 +207,7 @@ class Model(Competitor):
             "sampling": self.model.config.sampling.model_dump(mode="json"),
             "chosen": chosen,
             "target_rolloff": ORACLE if self.oracle else self.options.target_rolloff,
-            "text": self.has_text,
+            "text": self.told if self.has_text else "none",
             "sha256": {file.name: sha256_of(file) for file in files if file.is_file()},
         }
 

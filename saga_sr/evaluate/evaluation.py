@@ -27,8 +27,10 @@ from saga_sr.evaluate.competitors import (
     Model,
     Predictions,
     ShapedNoise,
+    Told,
     Unprocessed,
 )
+from saga_sr.evaluate.intervals import COVERAGE, RESAMPLES
 from saga_sr.evaluate.report import (
     TRUTH,
     Group,
@@ -42,15 +44,14 @@ from saga_sr.evaluate.report import (
 )
 from saga_sr.evaluate.scores import (
     CLIP_METRICS,
-    Embedding,
     Measured,
     Metric,
-    OfflineEmbedding,
-    OpenL3,
     recogniser_metrics,
     visqol_metric,
 )
+from saga_sr.evaluate.sets import Embedding, OfflineEmbedding, OpenL3
 from saga_sr.evaluate.sources import Shared, shared_sources
+from saga_sr.evaluate.velocity import velocity_errors
 from saga_sr.listen.page import ANCHOR, ListeningPage, PageClip, PageMetric, Role, Version
 from saga_sr.lowfreq import Mode
 from saga_sr.lowpass import field_lowpass
@@ -90,7 +91,8 @@ def load_models(flags: argparse.Namespace) -> list[Model]:
         rolloff = loaded.config.stage.rolloff
         if not rolloff and (oracle or target is not None):
             raise UserError(f"--target_rolloff: {name} was trained without --compute_rolloff")
-        models.append(Model(name, loaded, folder, options, oracle, not flags.no_text))
+        told: Told = "none" if flags.no_text else "own"
+        models.append(Model(name, loaded, folder, options, oracle, told))
     rates = {model.name: model.model.config.sample_rate for model in models}
     if flags.sample_rate is not None:
         rates["--sample_rate"] = flags.sample_rate
@@ -104,14 +106,29 @@ def load_models(flags: argparse.Namespace) -> list[Model]:
 def swept(model: Model, option: str, value: float) -> Model:
     """The model at one point of a sweep."""
     chosen: dict[str, Any] = {option: int(value) if option == "num_steps" else value}
-    return replace(
-        model,
-        name=f"{model.name} {option}={value:g}",
+    return model.varied(
+        f"{option}={value:g}",
         options=replace(model.options, **chosen),
         oracle=model.oracle and option != "target_rolloff",
         sweep=(option, value),
-        is_judged=False,
     )
+
+
+def controls(model: Model, wanted: Sequence[str]) -> list[Model]:
+    """The model with one condition changed, for each that ``--controls`` asks for and it has."""
+    rows = []
+    for name in wanted:
+        option, _, value = name.partition("=")
+        if option == "other_seed":
+            options = replace(model.options, seed=model.options.seed + 1)
+            rows.append(model.varied("other seed", options=options))
+        elif option == "target_rolloff" and model.model.config.stage.rolloff:
+            rows.append(replace(swept(model, option, float(value)), sweep=None))
+        elif option == "wrong_text" and model.has_text:
+            rows.append(model.varied("wrong text", told="other"))
+        elif option == "no_text" and model.has_text:
+            rows.append(model.varied("no text", told="none"))
+    return rows
 
 
 def ceilings(models: Sequence[Model], flags: argparse.Namespace) -> list[Ceiling]:
@@ -160,6 +177,7 @@ def build_rows(flags: argparse.Namespace, models: Sequence[Model], rate: int) ->
         *predictions,
         *starts(models),
         *models,
+        *(control for model in models for control in controls(model, flags.controls)),
         *(swept(m, o, v) for m in models for o, values in flags.sweep.items() for v in values),
     ]
     names = [row.name for row in rows]
@@ -205,7 +223,10 @@ class Evaluation:
     ) -> None:
         self.flags, self.clips, self.rows = flags, clips, rows
         self.metrics, self.embeddings = metrics, embeddings
-        self.results = Results(metrics, [row.name for row in rows])
+        files = {clip.name: clips.index.relative_path(clip.crop.position) for clip in clips.clips}
+        self.results = Results(
+            metrics, [row.name for row in rows], embeddings, files, pairs(rows), flags.seed
+        )
         self.work = [(hz, clip) for hz in flags.cutoffs for clip in clips.measurable(hz)]
         for name in flags.degradations:
             kept_hz, degraded = clips.degraded(Degradation.parse(name))
@@ -234,6 +255,10 @@ class Evaluation:
         for row in self.rows:
             if isinstance(row, Predictions):
                 row.check(wanted, rate)
+        if any(isinstance(row, Model) and row.told == "other" for row in self.rows) and (
+            len(set(self.clips.prompts()) - {""}) < 2
+        ):
+            raise UserError("--controls wrong_text: the clips have no two different texts")
         for row in self.rows:  # a wrong option is an error now, not after an hour
             if isinstance(row, Model):
                 row.restore(_tiny_example(row))
@@ -254,18 +279,34 @@ class Evaluation:
                 f"inputs/{_folder(clip, cutoff_hz)}/{clip.name}", example.lr_audio, inputs=True
             )
             self._write_audio(f"truth/{clip.name}", example.truth, inputs=True)
-            estimates = [(row, self._measure(group, clip, example, row)) for row in self.rows]
+            estimates: dict[str, Tensor] = {}
+            for row in self.rows:
+                estimates[row.name] = self._measure(group, clip, example, row, estimates)
             if clip in self._heard(group):
                 self._add_to_page(group, example, estimates)
 
-    def _measure(self, group: Group, clip: Clip, example: Example, row: Competitor) -> Tensor:
+    def _measure(
+        self,
+        group: Group,
+        clip: Clip,
+        example: Example,
+        row: Competitor,
+        before: Mapping[str, Tensor],
+    ) -> Tensor:
         start = time.perf_counter()
         estimate = row.restore(example)
         self.seconds[row.name] += time.perf_counter() - start
         self._keep(row, clip.name, group, estimate)
-        measured = Measured(estimate, example, clip.measured_end_hz(example.sample_rate))
+        end_hz = clip.measured_end_hz(example.sample_rate)
+        unchanged = None if row.varies is None else before[row.varies]
+        errors: dict[str, float] = {}
+        if isinstance(row, Model) and row.options.num_steps != 0:  # the start has no transformer
+            errors = velocity_errors(row.model, example, end_hz, *row.conditions(example))
+        measured = Measured(estimate, example, end_hz, unchanged, errors)
         values = {name: metric.compute(measured) for name, metric in self.metrics.items()}
-        self.results.add(group, row.name, clip.name, values)
+        self.results.add(
+            group, row.name, clip.name, {n: v for n, v in values.items() if v is not None}
+        )
         self._embed(group, row.name, estimate)
         self._write_audio(
             f"{row.name}/{_folder(clip, group[1])}/{clip.name}", estimate, inputs=False
@@ -275,7 +316,7 @@ class Evaluation:
     def _embed(self, group: Group, row: str, audio: Tensor) -> None:
         for embedding in self.embeddings:
             frames = embedding(audio, self.clips.sample_rate)
-            self.results.add_frames(group, row, embedding.label, frames)
+            self.results.add_frames(group, row, embedding.name, frames)
 
     def _write_audio(self, name: str, audio: Tensor, inputs: bool) -> None:
         """A WAV in float below ``audio``, where ``--write_audio`` asks for it."""
@@ -298,17 +339,15 @@ class Evaluation:
         count = min(self.flags.num_listen, len(clips))
         return [clips[(2 * turn + 1) * len(clips) // (2 * count)] for turn in range(count)]
 
-    def _add_to_page(
-        self, group: Group, example: Example, estimates: Sequence[tuple[Competitor, Tensor]]
-    ) -> None:
+    def _add_to_page(self, group: Group, example: Example, estimates: Mapping[str, Tensor]) -> None:
         text = example.prompt or example.transcript
         clip = PageClip(example.name, group[0], example.sample_rate, example.lowpass, text)
         versions = [Version(TRUTH, "truth", example.truth)]
-        for row, estimate in estimates:
+        for row in self.rows:
             if row.sweep is None:
                 by_metric = self.results.values[group][row.name]
                 values = {name: by_metric[name][example.name] for name in self.page.metrics}
-                versions.append(Version(row.name, role_of(row), estimate, values))
+                versions.append(Version(row.name, role_of(row), estimates[row.name], values))
         self.page.add(clip, versions)
 
     # --- pictures -------------------------------------------------------------------------------
@@ -430,8 +469,28 @@ class Evaluation:
                 | {"seconds_per_audio_second": self.seconds[row.name] / self.audio_seconds}
                 for row in self.rows
             },
+            "intervals": {
+                "coverage": COVERAGE,
+                "resamples": RESAMPLES,
+                "method": "bootstrap over files, expanded percentiles, centred",
+            },
             "results": self.results.table(),
+            "differences": self.results.differences(),
         }
+
+
+def pairs(rows: Sequence[Competitor]) -> list[tuple[str, str]]:
+    """Which rows are subtracted: every system less all others (of two systems the later less the
+    earlier) but ceilings and variants, and every control less its own model."""
+    judged = [row.name for row in rows if row.is_judged]
+    others = [row.name for row in rows if row.varies is None and not isinstance(row, Ceiling)]
+    found = [
+        (name, other)
+        for number, name in enumerate(judged)
+        for other in others
+        if other not in judged[number:]
+    ]
+    return found + [(row.name, row.varies) for row in rows if row.varies and row.sweep is None]
 
 
 def _folder(clip: Clip, cutoff_hz: float) -> str:
@@ -446,15 +505,15 @@ def _tiny_example(row: Model) -> Example:
 
 
 def build_metrics(flags: argparse.Namespace) -> tuple[dict[str, Metric], list[Embedding]]:
-    metrics, embeddings = dict(CLIP_METRICS), [OfflineEmbedding()]
-    everything: list[Embedding] = [*embeddings]
+    metrics = dict(CLIP_METRICS)
+    embeddings: list[Embedding] = [OfflineEmbedding()]
     if flags.visqol:
         metrics["visqol"] = visqol_metric()
     if flags.recogniser:
         metrics |= recogniser_metrics(flags.recogniser, pick_device(flags.device))
     if flags.openl3:
-        everything.append(OpenL3(flags.openl3))
-    return metrics, everything
+        embeddings.append(OpenL3(flags.openl3))
+    return metrics, embeddings
 
 
 def page_metrics(metrics: Mapping[str, Metric]) -> dict[str, PageMetric]:
@@ -462,7 +521,7 @@ def page_metrics(metrics: Mapping[str, Metric]) -> dict[str, PageMetric]:
     return {
         name: PageMetric(metric.label, metric.good, metric.meaning)
         for name, metric in metrics.items()
-        if name in ON_PAGE or name not in CLIP_METRICS
+        if (name in ON_PAGE or name not in CLIP_METRICS) and metric.good != "none"
     }
 
 

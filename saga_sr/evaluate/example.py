@@ -20,6 +20,7 @@ class Example:
         sample_rate: in Hz.
         lowpass: how, or what a codec or an old device has kept of it.
         prompt: its text for a model, "" for none.
+        other_prompt: the text of another clip, for the control that is told the wrong one.
         transcript: what is said in it, "" if unknown.
     """
 
@@ -29,6 +30,7 @@ class Example:
     sample_rate: int
     lowpass: Lowpass | Kept
     prompt: str = ""
+    other_prompt: str = ""
     transcript: str = ""
 
     @property

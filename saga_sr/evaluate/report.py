@@ -19,7 +19,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from saga_sr.evaluate.intervals import Interval, interval, resampled_counts, weighted_means
 from saga_sr.evaluate.scores import NAN, Metric, mean
+from saga_sr.evaluate.sets import DISTANCES, Embedding
 from saga_sr.metrics import frechet_distance
 from saga_sr.support.errors import UserError
 from saga_sr.support.files import write_text_atomic
@@ -39,53 +41,130 @@ class Results:
     Attributes:
         metrics: the metrics of a clip by name.
         rows: names of the competitors in the order of the tables.
-        values: (category, cutoff) -> row -> metric -> clip -> value.
-        frames: (category, cutoff) -> row -> embedding label -> frames of the clips, `TRUTH`
-            among the rows.
+        embeddings: of sets of clips.
+        files: clip -> the file it is from; a clip that is not listed is a file of its own.
+        pairs: (row, other row) of which the difference is reported.
+        seed: of the resamples.
+        values: (category, cutoff) -> row -> metric -> clip -> value; a metric that is no matter of
+            a row is not there.
+        frames: (category, cutoff) -> row -> embedding -> frames of the clips, `TRUTH` among the
+            rows.
         texture_floors: (category, cutoff) -> clip -> texture between halves of its truth, in dB.
     """
 
     metrics: Mapping[str, Metric]
     rows: Sequence[str]
+    embeddings: Sequence[Embedding] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    pairs: Sequence[tuple[str, str]] = ()
+    seed: int = 0
     values: dict[Group, dict[str, dict[str, dict[str, float]]]] = field(default_factory=dict)
     frames: dict[Group, dict[str, dict[str, list[Tensor]]]] = field(default_factory=dict)
     texture_floors: dict[Group, dict[str, float]] = field(default_factory=dict)
+    _counts: dict[Group, np.ndarray] = field(default_factory=dict)
+    _distances: dict[tuple[Group, str, str], np.ndarray] = field(default_factory=dict)
 
     def add(self, group: Group, row: str, clip: str, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             by_metric = self.values.setdefault(group, {}).setdefault(row, {})
             by_metric.setdefault(name, {})[clip] = value
 
-    def add_frames(self, group: Group, row: str, label: str, frames: Tensor) -> None:
-        by_label = self.frames.setdefault(group, {}).setdefault(row, {})
-        by_label.setdefault(label, []).append(frames)
+    def add_frames(self, group: Group, row: str, embedding: str, frames: Tensor) -> None:
+        by_name = self.frames.setdefault(group, {}).setdefault(row, {})
+        by_name.setdefault(embedding, []).append(frames)
 
     @property
     def groups(self) -> list[Group]:
         return sorted(self.values, key=lambda group: (group[1], group[0]))
 
     @property
-    def embeddings(self) -> list[str]:
-        labels = [label for rows in self.frames.values() for row in rows.values() for label in row]
-        return list(dict.fromkeys(labels))
+    def distances(self) -> dict[str, tuple[str, Embedding]]:
+        """Label of a column, such as ``FD offline`` -> distance and embedding."""
+        return {
+            f"{distance} {embedding.name}": (distance, embedding)
+            for embedding in self.embeddings
+            for distance in embedding.distances
+        }
+
+    def clips(self, group: Group) -> list[str]:
+        """The clips of a group in the order in which they were measured."""
+        return list(self.values[group][next(iter(self.values[group]))]["lsd"])
 
     def mean(self, group: Group, row: str, metric: str) -> tuple[float, int]:
-        return mean(list(self.values[group][row][metric].values()), self.metrics[metric])
+        by_clip = self.values[group][row].get(metric, {})
+        return mean(list(by_clip.values()), self.metrics[metric])
 
     def distance(self, group: Group, row: str, label: str) -> float:
-        """Frechet distance of a row from the truth; NaN where there are too few frames."""
-        frames = self.frames[group]
-        return _distance(frames[row][label], frames[TRUTH][label])
+        """Distance of a row from the truth; NaN where there are too few frames or files."""
+        return float(self._distance(group, row, label)[0])
 
     def floor(self, group: Group, label: str) -> float:
         """Frechet distance between every other clip of the truth and the rest: what is nothing."""
-        clips = self.frames[group][TRUTH][label]
-        return _distance(clips[::2], clips[1::2])
+        clips = self.frames[group][TRUTH][self.distances[label][1].name]
+        try:
+            return frechet_distance(torch.cat(clips[::2]), torch.cat(clips[1::2]))
+        except (UserError, RuntimeError):  # too few frames, or none
+            return NAN
 
     def num_frames(self, group: Group, label: str) -> tuple[int, int]:
         """(frames, dimensions) of the truth of a group."""
-        frames = torch.cat(self.frames[group][TRUTH][label])
+        frames = torch.cat(self.frames[group][TRUTH][self.distances[label][1].name])
         return frames.shape[0], frames.shape[1]
+
+    # --- intervals ------------------------------------------------------------------------------
+
+    def interval(self, group: Group, row: str, name: str) -> Interval | None:
+        """Of the mean of a metric, or of a distance."""
+        if name in self.distances:
+            return interval(self._distance(group, row, name), self._num_files(group))
+        values = self._of_clips(group, row, name)
+        return interval(
+            weighted_means(values, self.counts(group)), self._num_files(group, ~np.isnan(values))
+        )
+
+    def difference(
+        self, group: Group, row: str, other: str, name: str
+    ) -> tuple[float, Interval | None, int]:
+        """A row less another: the difference of the means of a metric over the clips where both
+        have a value, or of their distances; its interval; how many clips count."""
+        if name in self.distances:
+            drawn = self._distance(group, row, name) - self._distance(group, other, name)
+            count = len(self.clips(group))
+            return float(drawn[0]), interval(drawn, self._num_files(group)), count
+        values = self._of_clips(group, row, name) - self._of_clips(group, other, name)
+        present = ~np.isnan(values)
+        drawn = weighted_means(values, self.counts(group))
+        files = self._num_files(group, present)
+        return float(drawn[0]), interval(drawn, files), int(present.sum())
+
+    def counts(self, group: Group) -> np.ndarray:
+        """How often each clip counts: the same draws for all rows and metrics of a group."""
+        if group not in self._counts:
+            self._counts[group] = resampled_counts(self._files(group), self.seed, group[0])
+        return self._counts[group]
+
+    def _files(self, group: Group) -> list[str]:
+        return [self.files.get(clip, clip) for clip in self.clips(group)]
+
+    def _num_files(self, group: Group, present: np.ndarray | None = None) -> int:
+        files = np.asarray(self._files(group))
+        return len(set(files if present is None else files[present]))
+
+    def _of_clips(self, group: Group, row: str, metric: str) -> np.ndarray:
+        by_clip = self.values[group][row].get(metric, {})
+        values = np.array([by_clip.get(clip, NAN) for clip in self.clips(group)])
+        return np.abs(values) if self.metrics[metric].good == "zero" else values
+
+    def _distance(self, group: Group, row: str, label: str) -> np.ndarray:
+        key = (group, row, label)
+        if key not in self._distances:
+            distance, embedding = self.distances[label]
+            est, ref = (self.frames[group][name][embedding.name] for name in (row, TRUTH))
+            files, counts = self._files(group), self.counts(group)
+            self._distances[key] = DISTANCES[distance](est, ref, files, counts)
+        return self._distances[key]
+
+    # --- tables ---------------------------------------------------------------------------------
 
     def ranked(self, group: Group, row: str, metric: str) -> list[str]:
         """Clips of a row from the best to the worst by a metric that should be low."""
@@ -101,11 +180,11 @@ class Results:
         return {pick: clip for pick, clip in chosen.items() if pick == PICKS[0] or len(clips) > 2}
 
     def table(self) -> list[dict[str, Any]]:
-        """One JSON object per row of the tables: means, counts and distances."""
+        """One JSON object per row of the tables: means, counts, distances and intervals."""
         lines = []
         for group in self.groups:
-            for row in self.values[group]:
-                means = {name: self.mean(group, row, name) for name in self.metrics}
+            for row, by_metric in self.values[group].items():
+                means = {name: self.mean(group, row, name) for name in by_metric}
                 lines.append(
                     {
                         "category": group[0],
@@ -115,18 +194,47 @@ class Results:
                         "clips": {name: count for name, (_, count) in means.items()},
                         "distances": {
                             label: _json(self.distance(group, row, label))
-                            for label in self.embeddings
+                            for label in self.distances
+                        },
+                        "intervals": {
+                            name: self.interval(group, row, name)
+                            for name in (*by_metric, *self.distances)
                         },
                     }
                 )
         return lines
 
+    def differences(self) -> list[dict[str, Any]]:
+        """One JSON object per group and pair of rows: each difference, interval and count."""
+        lines = []
+        for group in self.groups:
+            for row, other in self.pairs_of(group):
+                found = {
+                    name: self.difference(group, row, other, name)
+                    for name in self._shared(group, row, other)
+                }
+                lines.append(
+                    {
+                        "category": group[0],
+                        "cutoff_hz": group[1],
+                        "row": row,
+                        "minus": other,
+                        "differences": {name: _json(one[0]) for name, one in found.items()},
+                        "intervals": {name: one[1] for name, one in found.items()},
+                        "clips": {name: one[2] for name, one in found.items()},
+                    }
+                )
+        return lines
 
-def _distance(est: Sequence[Tensor], ref: Sequence[Tensor]) -> float:
-    try:
-        return frechet_distance(torch.cat(list(est)), torch.cat(list(ref)))
-    except (UserError, RuntimeError):  # too few frames, or none; the report says how many
-        return NAN
+    def pairs_of(self, group: Group) -> list[tuple[str, str]]:
+        """The pairs of which both rows have clips in a group."""
+        rows = self.values[group]
+        return [(row, other) for row, other in self.pairs if row in rows and other in rows]
+
+    def _shared(self, group: Group, row: str, other: str) -> list[str]:
+        """What both rows have: metrics, then distances."""
+        ours, theirs = self.values[group][row], self.values[group][other]
+        return [*(name for name in ours if name in theirs), *self.distances]
 
 
 def _json(value: float) -> float | None:
@@ -151,6 +259,10 @@ def write_csv(path: Path, results: Results) -> None:
 # ---------------------------------------------------------------------------------------------
 # Tables
 SUMMARY_METRICS = ("lsd", "high_band_error_db")
+# with intervals in the tables, and of the differences
+COMPARED = (
+    "velocity_error", "lsd", "lsd_hf", "high_band_error_db", "texture_db", "si_sdr", "change_db",
+)  # fmt: skip
 
 
 def summary_table(results: Results) -> str:
@@ -170,26 +282,67 @@ def summary_table(results: Results) -> str:
 
 
 def group_table(results: Results, group: Group) -> str:
-    """The table of one category at one cutoff; a row that has no clip is left out."""
-    labels = results.embeddings
-    header = ["", *(metric.label for metric in results.metrics.values()), *labels]
-    rows = []
-    for row in results.rows:
-        if row in results.values[group]:
-            means = [number(results.mean(group, row, name)[0]) for name in results.metrics]
-            distances = [number(results.distance(group, row, label)) for label in labels]
-            rows.append([row, *means, *distances])
-    return markdown_table(header, rows)
+    """The table of one category at one cutoff: means and distances, the main ones with intervals.
+
+    A row that has no clip is left out, and a column where no row has a value.
+    """
+    rows = [row for row in results.rows if row in results.values[group]]
+    columns = {n: metric.label for n, metric in results.metrics.items() if metric.is_tabled}
+    columns |= {label: label for label in results.distances}
+    sure = {*COMPARED, *results.distances}
+    cells = {
+        name: [
+            _cell(
+                _value(results, group, row, name),
+                results.interval(group, row, name) if name in sure else None,
+            )
+            for row in rows
+        ]
+        for name in columns
+    }
+    shown = [name for name in columns if set(cells[name]) != {number(NAN)}]
+    header = ["", *(columns[name] for name in shown)]
+    lines = [[row, *(cells[name][line] for name in shown)] for line, row in enumerate(rows)]
+    return markdown_table(header, lines)
+
+
+def _value(results: Results, group: Group, row: str, name: str) -> float:
+    if name in results.distances:
+        return results.distance(group, row, name)
+    return results.mean(group, row, name)[0]
+
+
+def _cell(value: float, interval: Interval | None) -> str:
+    """Such as ``1.23 (1.10 to 1.37)``."""
+    if interval is None:
+        return number(value)
+    return f"{number(value)} ({number(interval[0])} to {number(interval[1])})"
+
+
+def differences_table(results: Results, group: Group) -> str:
+    """Pairs of rows on the same clips; bold where the interval lies on one side of zero."""
+    shown = [n for n, metric in results.metrics.items() if n in COMPARED] + [*results.distances]
+    lines = []
+    for row, other in results.pairs_of(group):
+        line = [f"{row} – {other}"]
+        for name in shown:
+            value, between, _ = results.difference(group, row, other, name)
+            cell = _cell(value, between)
+            sure = between is not None and (between[0] > 0 or between[1] < 0)
+            line.append(f"**{cell}**" if sure else cell)
+        lines.append(line)
+    labels = [results.metrics[n].label if n in results.metrics else n for n in shown]
+    return markdown_table(["difference", *labels], lines) if lines else ""
 
 
 def group_notes(results: Results, group: Group) -> list[str]:
     """What must be known to read a table: missing values and missing frames."""
-    notes, rows = [], list(results.values[group])
-    total = len(results.values[group][rows[0]]["lsd"])
+    notes, rows = [], results.values[group]
+    total = len(results.clips(group))
     for name, metric in results.metrics.items():
-        counts = {row: results.mean(group, row, name)[1] for row in rows}
-        if len(set(counts.values())) == 1:
-            counts = {"All rows": counts[rows[0]]}
+        counts = {row: results.mean(group, row, name)[1] for row in rows if name in rows[row]}
+        if len(counts) == len(rows) and len(set(counts.values())) == 1:
+            counts = {"All rows": next(iter(counts.values()))}
         notes += [
             f"{row}: {metric.label} has a value for {count} of {total} clips."
             for row, count in counts.items()
@@ -198,7 +351,9 @@ def group_notes(results: Results, group: Group) -> list[str]:
     if floors := _finite(results.texture_floors.get(group, {}).values()):
         mean_floor = number(sum(floors) / len(floors))
         notes.append(f"Texture (dB) between two halves of each truth: {mean_floor}.")
-    for label in results.embeddings:
+    for label, (distance, _) in results.distances.items():
+        if distance == "KD":
+            continue  # 0 is expected of equal distributions
         frames, dimensions = results.num_frames(group, label)
         if frames <= dimensions:
             notes.append(
@@ -316,7 +471,7 @@ def write_report(
         text.append(f"## {cutoff_hz / 1000:g} kHz")
         for group in (one for one in results.groups if one[1] == cutoff_hz):
             text.append(f"### {group[0]}, {cutoff_hz / 1000:g} kHz ({_count(results, group)})")
-            text.append(group_table(results, group))
+            text += [group_table(results, group), differences_table(results, group)]
             notes = [*notes_of(group), *group_notes(results, group)]
             text.append("\n".join(f"- {note}" for note in notes))
             text += [f"![{name}]({file.as_posix()})" for name, file in pictures[group].items()]
@@ -335,12 +490,14 @@ def _count(results: Results, group: Group) -> str:
 
 
 def _definitions(results: Results) -> str:
-    lines = [f"- {metric.label}: {metric.meaning}." for metric in results.metrics.values()]
-    if "FD offline" in results.embeddings:
-        lines.append(
-            "- FD offline: Frechet distance over band statistics. It needs no download and is not "
-            "comparable with any published FD."
-        )
+    lines = [f"- {m.label}: {m.meaning}." for m in results.metrics.values() if m.is_tabled]
+    lines += [
+        "- FD: Frechet distance of the outputs from the truths, KD: kernel distance, times 100 "
+        "(unbiased: 0 is expected of equal distributions). Offline: over band statistics, not "
+        "comparable with anything published.",
+        "- In brackets: 95 % intervals by the bootstrap over files. Differences are of the same "
+        "clips; bold where the interval leaves zero out.",
+    ]
     return "\n".join(lines)
 
 

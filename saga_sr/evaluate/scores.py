@@ -2,18 +2,17 @@
 
 `CLIP_METRICS` names every number of a clip: what it is, in which unit, and which direction is good.
 A metric that cannot be computed is NaN for that clip and left out of means, with the count said.
-`OpenL3` and `OfflineEmbedding` embed clips for the Frechet distance of sets; ViSQOL and a speech
-recogniser are extras, imported where they are asked for.
+What is measured of sets of clips is `saga_sr.evaluate.sets`; ViSQOL and a speech recogniser are
+extras, imported where they are asked for.
 """
 
 import hashlib
-import importlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import jiwer
 import numpy as np
@@ -24,11 +23,12 @@ from torch import Tensor
 from saga_sr import metrics
 from saga_sr.evaluate.example import Example
 from saga_sr.lowfreq import crossover_transition_hz
-from saga_sr.metrics import LSD_DEFINITIONS
+from saga_sr.metrics import LOSS_TIMES, LSD_DEFINITIONS, MIDDLE_TIMES
 from saga_sr.support.errors import UserError
+from saga_sr.support.extras import optional
 from saga_sr.text import tidy_text
 
-Good = Literal["low", "high", "zero"]
+Good = Literal["low", "high", "zero", "none"]
 NAN = float("nan")
 
 
@@ -40,11 +40,15 @@ class Measured:
         estimate: [C, T].
         example: truth, input and low-pass.
         end_hz: where the truth ends; None is Nyquist.
+        unchanged: [C, T], what the same model made where nothing was changed (`Model.varies`).
+        velocity_errors: of a model (`saga_sr.evaluate.velocity`).
     """
 
     estimate: Tensor
     example: Example
     end_hz: float | None
+    unchanged: Tensor | None = None
+    velocity_errors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def pair(self) -> tuple[Tensor, Tensor]:
@@ -59,13 +63,15 @@ class Metric:
         label: in tables, with its unit.
         meaning: one sentence.
         good: which direction is better; ``zero`` metrics are averaged as magnitudes.
-        compute: the number.
+        compute: the number; None where a row has no such thing, NaN where a clip has none.
+        is_tabled: whether the tables show it; clips.csv and run.json have all.
     """
 
     label: str
     meaning: str
     good: Good
-    compute: Callable[[Measured], float]
+    compute: Callable[[Measured], float | None]
+    is_tabled: bool = True
 
 
 def _lsd(one: Measured, definition: str = "saga", band: str = "full") -> float:
@@ -98,6 +104,17 @@ def _texture(one: Measured) -> float:
 def _seam_step(one: Measured) -> float:
     example = one.example
     return metrics.seam_step_db(*one.pair, example.lowpass.cutoff_hz, example.sample_rate).item()
+
+
+def _velocity_error(one: Measured, name: str) -> float | None:
+    return one.velocity_errors.get(name)
+
+
+def _change(one: Measured) -> float | None:
+    if one.unchanged is None:
+        return None
+    unchanged = replace(one.example, truth=one.unchanged)
+    return _high_band_error(replace(one, example=unchanged, end_hz=None))
 
 
 def _low_band_si_sdr(one: Measured) -> float:
@@ -157,15 +174,40 @@ CLIP_METRICS: dict[str, Metric] = {
         "low",
         lambda one: metrics.multi_resolution_stft(*one.pair).item(),
     ),
-} | {
-    f"lsd_{name}": Metric(
-        f"LSD {name}",
-        rule.source + ", up to the truth's end",
+    "velocity_error": Metric(
+        "velocity error",
+        "squared error of a model's velocity where the band is missing, divided by that of a "
+        f"network that answers zero; mean of t = {' and '.join(f'{t:g}' for t in MIDDLE_TIMES)}",
         "low",
-        partial(_lsd, definition=name),
-    )
-    for name, rule in LSD_DEFINITIONS.items()
-    if name != "saga"
+        partial(_velocity_error, name="velocity_error"),
+    ),
+    "change_db": Metric(
+        "change (dB)",
+        "of a control or a point of a sweep: band error against what the same model made "
+        "unchanged; 0: what was changed is ignored",
+        "none",
+        _change,
+    ),
+    **{
+        f"velocity_error_t{t:g}": Metric(
+            f"velocity error, t = {t:g}",
+            "the same at one time",
+            "low",
+            partial(_velocity_error, name=f"velocity_error_t{t:g}"),
+            is_tabled=False,
+        )
+        for t in LOSS_TIMES
+    },
+    **{
+        f"lsd_{name}": Metric(
+            f"LSD {name}",
+            rule.source + ", up to the truth's end",
+            "low",
+            partial(_lsd, definition=name),
+        )
+        for name, rule in LSD_DEFINITIONS.items()
+        if name != "saga"
+    },
 }
 
 
@@ -173,72 +215,6 @@ def mean(values: Sequence[float], metric: Metric) -> tuple[float, int]:
     """(mean, how many count): clips without a value left out, ``zero`` metrics as magnitudes."""
     present = [abs(v) if metric.good == "zero" else v for v in values if not math.isnan(v)]
     return (sum(present) / len(present), len(present)) if present else (NAN, 0)
-
-
-# ---------------------------------------------------------------------------------------------
-# Embeddings for the Frechet distance
-class Embedding(Protocol):
-    """Frames of a clip as points in a space where sets of clips are compared."""
-
-    label: str
-
-    def __call__(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """[C, T] -> [frames, dimensions]."""
-        ...
-
-
-class OfflineEmbedding:
-    """Band statistics; needs nothing and compares with nothing but itself."""
-
-    label = "FD offline"
-
-    def __call__(self, audio: Tensor, sample_rate: int) -> Tensor:
-        return metrics.offline_embedding(audio, sample_rate)
-
-
-class OpenL3:
-    """OpenL3 in stable-audio-metrics' convention: what published OpenL3 FDs mostly mean.
-
-    mel256, 512 dimensions a channel, left and right concatenated (a mono clip twice), peak
-    normalised to -1 dBFS, windows of 1 s, hop 0.5 s; the frames of all clips are pooled.
-
-    Args:
-        content: ``music`` or ``env``, the audio the network was trained on.
-
-    Raises:
-        UserError: the package is not installed.
-    """
-
-    def __init__(self, content: str) -> None:
-        self.label = f"FD OpenL3 {content}"
-        self._package = optional("openl3", "--openl3", "pip install openl3 (needs TensorFlow)")
-        self._model = self._package.models.load_audio_embedding_model(
-            input_repr="mel256", content_type=content, embedding_size=512
-        )
-
-    def __call__(self, audio: Tensor, sample_rate: int) -> Tensor:
-        peak = audio.abs().max().clamp(min=1e-9)
-        normalised = (audio * (10 ** (-1 / 20) / peak)).numpy()
-        channels = [normalised[0], normalised[min(1, len(normalised) - 1)]]
-        embedded = [
-            self._package.get_audio_embedding(
-                channel, sample_rate, model=self._model, hop_size=0.5, verbose=False
-            )[0]
-            for channel in channels
-        ]
-        return torch.from_numpy(np.concatenate(embedded, axis=1))
-
-
-def optional(package: str, flag: str, hint: str) -> Any:
-    """Import an extra.
-
-    Raises:
-        UserError: it is not installed; says what to install.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise UserError(f"{flag}: {error}; {hint}") from error
 
 
 # ---------------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from saga_sr import metrics
 from saga_sr.flow import interpolate, velocity_error, velocity_loss
+from saga_sr.metrics import LOSS_TIMES
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.restore import segment_noise
 
-LOSS_TIMES = (0.125, 0.375, 0.625, 0.875)
 NOISE_SEED = 20240924
 ClipMetrics = dict[str, Tensor]  # name -> [B]
 

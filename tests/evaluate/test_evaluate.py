@@ -15,12 +15,13 @@ import soundfile
 import torch
 from tiny_models import built, tiny_demo, tiny_patches
 from tiny_restorer import tiny_model
+from tiny_text_models import build_tiny_t5
 
 from saga_sr import metrics
 from saga_sr.audio.index import AudioIndex
 from saga_sr.evaluate import __main__ as evaluate_flags
 from saga_sr.evaluate import evaluation, scores
-from saga_sr.evaluate.clips import choose_clips
+from saga_sr.evaluate.clips import choose_clips, other_texts
 from saga_sr.evaluate.competitors import Model
 from saga_sr.evaluate.example import Example
 from saga_sr.evaluate.report import Results
@@ -307,6 +308,113 @@ def test_evaluate_oracle_target_and_default_target_differ(
         run(data, tmp_path / target, *common, "--target_rolloff", target)
         scored[target] = tuple(values(tmp_path / target, row="m", metric="lsd_hf").values())
     assert len(set(scored.values())) == 3
+
+
+@pytest.fixture(scope="session")
+def controlled(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A model that hears text beside one that does not, with all controls."""
+    folder = tmp_path_factory.mktemp("controlled")
+    said = {"music/0.wav": "wind", "music/1.wav": "rain", "speech/full.wav": "a cat"}
+    for name in said:
+        (folder / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "data" / name).write_bytes((data / name).read_bytes())
+    lines = [json.dumps({"path": name, "caption": text}) + "\n" for name, text in said.items()]
+    (folder / "data/captions.jsonl").write_text("".join(lines), encoding="utf-8")
+    raw = tiny_patches(model__diffusion__compute_rolloff=True)
+    built(raw).save_pretrained(folder / "deaf")
+    text = {"t5_model_name": str(build_tiny_t5(folder / "t5")), "max_length": 8, "dim": 16}
+    raw["model"]["conditioning"]["configs"][0]["config"] = text
+    raw["model"]["diffusion"]["cross_attention_cond_ids"] = ["prompt"]
+    built(raw).save_pretrained(folder / "text")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        return run(
+            folder / "data", folder / "out", "--cutoffs", "4000", "--num_steps", "2",
+            "--model", folder / "deaf", folder / "text", "--num_listen", "0",
+            "--controls", "wrong_text", "no_text", "other_seed", "target_rolloff=0.2",
+        )  # fmt: skip
+
+
+def test_evaluate_controls_say_whether_a_condition_is_heeded(controlled: dict[str, Any]) -> None:
+    rows = [name for name in controlled["rows"] if name.startswith(("deaf", "text"))]
+    assert rows == [
+        "deaf", "text", "deaf other seed", "deaf target_rolloff=0.2",
+        "text wrong text", "text no text", "text other seed", "text target_rolloff=0.2",
+    ]  # fmt: skip
+    for line in controlled["results"]:
+        if line["row"] in rows[2:]:
+            assert line["means"]["change_db"] > 1e-3  # of random weights: everything is heeded
+        else:
+            assert "change_db" not in line["means"]
+    assert controlled["rows"]["text wrong text"]["text"] == "other"
+    assert controlled["rows"]["deaf"]["text"] == "none"
+
+
+def test_evaluate_velocity_error_is_of_models_and_hears_their_conditions(
+    controlled: dict[str, Any],
+) -> None:
+    errors = {
+        line["row"]: line["means"].get("velocity_error")
+        for line in controlled["results"]
+        if line["category"] == "music"
+    }
+    with_error = [name for name, error in errors.items() if error is not None]
+    assert with_error == [name for name in errors if name.startswith(("deaf", "text"))]
+    assert errors["text other seed"] == errors["text"]  # its noise is fixed
+    assert len({round(errors[f"text{end}"], 6) for end in ("", " wrong text", " no text")}) == 3
+
+
+def test_evaluate_differences_are_of_systems_and_controls(controlled: dict[str, Any]) -> None:
+    music = [line for line in controlled["differences"] if line["category"] == "music"]
+    pairs = {(line["row"], line["minus"]): line for line in music}
+    assert ("text", "deaf") in pairs
+    assert ("deaf", "text") not in pairs
+    assert ("text", "start of text") in pairs
+    assert ("text wrong text", "text") in pairs
+    line = pairs["text", "deaf"]
+    results = {one["row"]: one for one in controlled["results"] if one["category"] == "music"}
+    means = {row: one["means"] for row, one in results.items()}
+    assert line["differences"]["lsd"] == pytest.approx(means["text"]["lsd"] - means["deaf"]["lsd"])
+    assert line["clips"]["lsd"] == 2
+    low, high = line["intervals"]["lsd"]
+    assert low <= line["differences"]["lsd"] <= high
+    ours, theirs = (results[row]["distances"]["KD offline"] for row in ("text", "deaf"))
+    assert line["differences"]["KD offline"] == pytest.approx(ours - theirs)
+
+
+def test_evaluate_one_file_has_no_interval(controlled: dict[str, Any]) -> None:
+    speech = next(line for line in controlled["results"] if line["category"] == "speech")
+    assert set(speech["intervals"].values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["wrong_words"], "no control; allowed: wrong_text, no_text, other_seed, target_rolloff=X"),
+        (["target_rolloff=1"], r"1 is not in \[0, 1\)"),
+        (["other_seed", "other_seed"], "one is given twice"),
+        (["wrong_text", "--no_text"], "does not go with --no_text"),
+    ],
+)
+def test_evaluate_wrong_controls_are_refused(data: Path, flags: list[str], message: str) -> None:
+    arguments = ["--data", str(data), "--output", "x", "--model", "m", "--controls", *flags]
+    with pytest.raises(UserError, match=message):
+        evaluate_flags.parse_args(arguments)
+
+
+def test_evaluate_wrong_text_of_clips_without_text_is_refused(data: Path, tmp_path: Path) -> None:
+    folder = tiny_model(text_model=str(build_tiny_t5(tmp_path / "t5"))).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="wrong_text: the clips have no two different texts"):
+        run(data, tmp_path / "out", "--model", folder, "--controls", "wrong_text")
+
+
+def test_other_texts_give_every_text_another_one() -> None:
+    texts = [f"text {number}" for number in range(9)]
+    other = other_texts([*texts, "", *texts], seed=0)
+    assert sorted(other) == sorted(other.values()) == texts
+    assert all(one != text for text, one in other.items())
+    assert other == other_texts(list(reversed(texts)), seed=0) != other_texts(texts, seed=1)
+    assert other_texts(["one", "", "one"], seed=0) == {}
 
 
 def test_evaluate_mono_mixes_the_truth_down(data: Path, tmp_path: Path) -> None:

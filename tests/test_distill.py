@@ -70,7 +70,7 @@ def test_the_mean_velocity_leads_to_where_the_flow_ends() -> None:
     exact = (x_t - flow(x_t, t, until)) / (t - until)[:, None]
     errors = [
         (mean_velocity(velocity, x_t, t, until, n) - exact).square().mean().sqrt().item()
-        for n in (4, 256, 512)
+        for n in (4, 128, 256)
     ]
     assert errors[0] < 0.3 * exact.std()  # steps of length 1 in four steps are among them
     assert errors[2] < 0.002
@@ -91,7 +91,7 @@ def test_steps_are_those_of_the_grids_and_a_function_of_their_key() -> None:
     assert sum(count <= 4 for count in counts) / len(counts) == pytest.approx(0.5, abs=0.05)
     assert {t for t, until in steps if t - until == 0.25} == {0.25, 0.5, 0.75, 1.0}
     taken = {round(1 / (t - until)): teacher_steps(t, until) for t, until in steps}
-    assert taken == {1: 16, 2: 8, 4: 4, 8: 2, 16: 2}
+    assert taken == {1: 8, 2: 4, 4: 2, 8: 1, 16: 1}
     again = torch_generator("steps", 1)
     assert steps[:5] == [draw_step(MADE_FOR, again) for _ in range(5)]
 

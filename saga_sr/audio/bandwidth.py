@@ -13,6 +13,9 @@ louder than what lies above that edge in the chunks around; a chunk that is mere
 nothing; one that is much quieter than its surroundings says nothing at all. The cheapest sequence
 of ends pays for what contradicts it and for every change, so that short events change nothing.
 
+The channels of a source share a track, unless one of them falls away from another where the other
+goes on, as a guest's does on whose side the telephone is: then each is measured alone.
+
 Sounds of old devices, brought to a higher rate by repeating samples or by straight lines between
 them, hold mirror images above their old Nyquist frequency. Their differences pulse at the
 old rate, which gives them away; they are measured at that rate.
@@ -41,7 +44,7 @@ from saga_sr.audio.band_end import (
     band_of,
     is_clipped,
 )
-from saga_sr.audio.streams import AudioSource, Reader, resampled
+from saga_sr.audio.streams import AudioSource, ChannelSource, Reader, resampled
 from saga_sr.rolloff import spectral_rolloff
 
 FULL_BAND = 0.9  # of the Nyquist frequency; 19.8 kHz at 44.1 kHz
@@ -63,6 +66,8 @@ _NEARLY_FULL = 0.8  # and all above this, of the Nyquist frequency, beside full-
 # Rates of old devices and files, lowest first, and how deep differences pulse there.
 _OLD_RATES = (4000, 5512.5, 6000, 8000, 11025, 11127, 12000, 16000, 22050, 24000, 32000)
 _PULSE, _NARROW = 0.1, 3.0
+_APART_DB = 20.0  # a step between channels that makes them be measured apart
+_FAR_SOFTER_DB = 60.0  # than the loudest channel: crosstalk
 _HELD_PASSBAND = 0.26  # of an old rate: repeated samples have lost 1 dB there (a sinc)
 _BESIDE_HZ = (-83.0, -31.0, 29.0, 79.0)
 
@@ -131,6 +136,7 @@ class Bandwidth:
         nyquist_hz: of the model's rate.
         track: the same over time; not given, it is ``end_hz`` throughout.
         old_rate: of a device that left mirror images above half of it, in Hz; None for none.
+        channels: each alone, where their bands end in different places; else empty.
     """
 
     rolloff_hz: float
@@ -138,6 +144,7 @@ class Bandwidth:
     nyquist_hz: float
     track: BandTrack = field(default=None)  # type: ignore[assignment]
     old_rate: float | None = None
+    channels: tuple["Bandwidth", ...] = ()
 
     def __post_init__(self) -> None:
         if self.track is None:
@@ -151,6 +158,8 @@ class Bandwidth:
     @property
     def is_full(self) -> bool:
         """Whether there is nothing left for the model to add, anywhere."""
+        if self.channels:
+            return all(channel.is_full or channel.is_silent for channel in self.channels)
         return all(end_hz >= FULL_BAND * self.nyquist_hz for end_hz in self.track.ends_hz)
 
     @property
@@ -160,11 +169,24 @@ class Bandwidth:
 
 # ---------------------------------------------------------------------------- measuring
 def measure_bandwidth(source: AudioSource, sample_rate: int) -> Bandwidth:
-    """Measure a source, which is read twice; memory grows by 2 kB for a second of it."""
+    """Measure a source, which is read twice, and twice more for each channel where these differ;
+    memory grows by 2 kB for a second of it."""
     chunks = _read_chunks(source, sample_rate)
     old_rate = chunks.old_rate()
     stretches = [(0, 0.0)] if old_rate else _stretches(chunks)
-    return _measure_stretches(source, sample_rate, stretches, old_rate)
+    whole = _measure_stretches(source, sample_rate, stretches, old_rate)
+    if not chunks.channels_part():
+        return whole
+    channels = tuple(
+        measure_bandwidth(ChannelSource(source, channel), sample_rate)
+        for channel in range(source.channels)
+    )
+    ends_hz = [min(channel.track.ends_hz) for channel in channels if not channel.is_silent]
+    return replace(whole, channels=channels) if _differ(ends_hz) else whole
+
+
+def _differ(ends_hz: list[float]) -> bool:
+    return max(ends_hz, default=1.0) > _SAME_END * min(ends_hz, default=1.0)
 
 
 def _measure_stretches(
@@ -309,6 +331,7 @@ class _Chunks:
         loudness_db: [K], without hum; -inf where all is clipped, which says nothing.
         pulse: [K, R], depth of the differences' pulse at each of `_OLD_RATES`.
         nyquist_hz: half of the rate.
+        channel_db: [C, J], of each channel over the whole source.
     """
 
     grid_hz: np.ndarray
@@ -316,6 +339,22 @@ class _Chunks:
     loudness_db: np.ndarray
     pulse: np.ndarray
     nyquist_hz: float
+    channel_db: np.ndarray
+
+    def channels_part(self) -> bool:
+        """Whether the level of one channel falls, within half an octave, by `_APART_DB` more than
+        that of another. What is only softer or mixed otherwise does not."""
+        top_db = self.channel_db.max(axis=1, initial=-np.inf)
+        channel_db = self.channel_db[top_db > top_db.max(initial=-np.inf) - _FAR_SOFTER_DB]
+        width = _STEPS // 2
+        if len(channel_db) < 2 or channel_db.shape[1] < 3 * width:
+            return False
+        difference_db = channel_db[:, None] - channel_db  # [C, C, J]
+        around = np.median(
+            np.lib.stride_tricks.sliding_window_view(difference_db, width, axis=2), axis=3
+        )
+        step_db = around[..., : -3 * width // 2] - around[..., 3 * width // 2 :]
+        return bool((step_db > _APART_DB).any())
 
     def speaks(self) -> np.ndarray:
         """[K]: whether a chunk is loud enough among those around it to say anything."""
@@ -340,22 +379,26 @@ def _read_chunks(source: AudioSource, sample_rate: int) -> _Chunks:
     chunk = round(_CHUNK_S * sample_rate)
     grid_hz, _ = _grid(sample_rate)
     levels, loudness, pulses = [], [], []
+    of_channels: np.ndarray | float = 0.0
     for audio in _blocks(source, sample_rate, chunk):
-        power, clear = _chunk_power(audio, sample_rate)
+        by_channel, clear = _chunk_power(audio, sample_rate)
+        of_channels = of_channels + by_channel.sum(axis=1)
+        power = by_channel.sum(axis=0)
         hz_per_bin = sample_rate / 2 / (power.shape[1] - 1)
         levels.append(_chunk_levels(power, sample_rate))
         loud = power[:, round(_HUM_HZ / hz_per_bin) :].sum(axis=1) / power.shape[1]
         loudness.append(np.where(clear, 10 * np.log10(loud + 1e-30), -np.inf))
         pulses.append(_pulse(audio, sample_rate))
     if not levels:
-        empty = np.zeros((0, len(_OLD_RATES)))
-        return _Chunks(grid_hz, np.zeros((0, len(grid_hz))), np.zeros(0), empty, sample_rate / 2)
+        empty, nothing = np.zeros((0, len(_OLD_RATES))), np.zeros((0, len(grid_hz)))
+        return _Chunks(grid_hz, nothing, np.zeros(0), empty, sample_rate / 2, nothing)
     return _Chunks(
         grid_hz,
         np.concatenate(levels),
         np.concatenate(loudness),
         np.concatenate(pulses),
         sample_rate / 2,
+        _chunk_levels(np.asarray(of_channels), sample_rate),
     )
 
 
@@ -368,7 +411,8 @@ def _blocks(source: AudioSource, sample_rate: int, chunk: int) -> Iterator[np.nd
 
 
 def _chunk_power(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """[C, k, n] -> mean power [k, F] of frames that are not clipped; whether there are any."""
+    """[C, k, n] -> power [C, k, F] of frames that are not clipped, which adds up to the mean over
+    channels; whether there are any such frames [k]."""
     size = 2 * int(np.ceil(sample_rate * _END_WINDOW_S / 2))
     window = signal.windows.blackmanharris(size, sym=False).astype(np.float32)
     frames, clipped = (
@@ -379,7 +423,7 @@ def _chunk_power(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.nd
     counts = np.asarray(~clipped.any(axis=3))  # [C, k, frames]
     clear = np.asarray(counts.any(axis=2).any(axis=0))
     counts |= ~clear[:, None]
-    mean = (power * counts[..., None]).sum(axis=(0, 2)) / counts.sum(axis=(0, 2))[:, None]
+    mean = (power * counts[..., None]).sum(axis=2) / counts.sum(axis=(0, 2))[:, None]
     return mean.astype(np.float64) / float(np.square(window.astype(np.float64)).sum()), clear
 
 

@@ -66,6 +66,19 @@ class ArraySource:
             yield self._frames[start : start + BLOCK_FRAMES]
 
 
+class ChannelSource:
+    """One channel of a source."""
+
+    def __init__(self, source: AudioSource, channel: int) -> None:
+        self.name, self.sample_rate = source.name, source.sample_rate
+        self.channels, self.frames = 1, source.frames
+        self._source, self._channel = source, channel
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        for block in self._source.blocks():
+            yield block[:, self._channel, None]
+
+
 class SilentFilmError(UserError):
     """A film without sound, or a picture."""
 

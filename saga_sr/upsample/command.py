@@ -196,7 +196,19 @@ def describe(source: AudioSource, bandwidth: Bandwidth, options: UpsampleOptions
     given = options.input_cutoff_hz
     if given is not None:
         return f"{what}, taken to end at {given:.0f} Hz"
+    if bandwidth.channels:
+        return what + _describe_channels(bandwidth)
     return what + _describe_changes(bandwidth)
+
+
+def _describe_channels(bandwidth: Bandwidth) -> str:
+    """Where each channel ends."""
+    ends = [
+        "is silent" if one.is_silent else "full-band" if one.is_full else f"{one.end_hz:.0f} Hz"
+        for one in bandwidth.channels
+    ]
+    listed = ", ".join(f"{number} {end}" for number, end in enumerate(ends, 1))
+    return f"; its channels differ: {listed} (--input_cutoff_hz takes one for all)"
 
 
 def _describe_changes(bandwidth: Bandwidth) -> str:

@@ -1,7 +1,7 @@
 """What a user of `upsample` may choose, and the call itself for audio in memory."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from saga_sr.audio.bandwidth import BandTrack, Bandwidth, measure_bandwidth
-from saga_sr.audio.streams import ArraySource, AudioSource, resampled
+from saga_sr.audio.streams import ArraySource, AudioSource, ChannelSource, Reader, resampled
 from saga_sr.config import SamplingSection, untrained_guidance
 from saga_sr.lowfreq import Mode
 from saga_sr.model import SAGASRModel
@@ -117,8 +117,33 @@ def restored(
     """The stream behind `upsample`: pieces [C, n]. Full-band and silent sources pass through."""
     if passes_through(options, bandwidth):
         return resampled(source, model.config.sample_rate)
+    if bandwidth.channels and options.input_cutoff_hz is None:
+        return _channel_by_channel(model, source, options, bandwidth.channels, progress)
     settings = resolve(model, options, bandwidth, limit_input)
     return restore_stream(model, source, settings, progress)
+
+
+def _channel_by_channel(
+    model: SAGASRModel,
+    source: AudioSource,
+    options: UpsampleOptions,
+    bands: Sequence[Bandwidth],
+    progress: Progress | None,
+) -> Iterator[Tensor]:
+    """Each channel as a recording of its own, and together again."""
+    count = sum(not passes_through(options, band) for band in bands)
+
+    def of_all(now: int, total: int) -> None:
+        if progress is not None:
+            progress(now, count * total)
+
+    streams = [
+        restored(model, ChannelSource(source, channel), options, band, of_all)
+        for channel, band in enumerate(bands)
+    ]
+    first, others = streams[0], [Reader(stream) for stream in streams[1:]]
+    for piece in first:
+        yield torch.cat([piece, *(other.take(piece.shape[-1]) for other in others)])
 
 
 def passes_through(options: UpsampleOptions, bandwidth: Bandwidth) -> bool:

@@ -121,6 +121,32 @@ def test_a_sound_that_was_resampled_well_has_no_old_rate():
     assert measured.end_hz == pytest.approx(5300, rel=0.06)
 
 
+# ---------------------------------------------------------------------------- channels
+def test_a_telephone_on_one_channel_is_measured_on_its_own():
+    host, guest = voice(6.0), _telephone(voice(6.0, seed=1))
+    measured = _measured(np.stack([host, 0.5 * guest]))
+    left, right = measured.channels
+    assert left.is_full
+    assert right.end_hz == pytest.approx(3900, rel=0.08)
+    assert not measured.is_full
+
+
+@pytest.mark.parametrize("way", ["softer", "silent", "both dull", "crosstalk", "other voice"])
+def test_channels_that_end_in_one_place_are_measured_together(way):
+    sound, other = voice(5.0), voice(5.0, seed=1)
+    right = {
+        "softer": 0.05 * sound,
+        "silent": np.zeros_like(sound),
+        "both dull": 0.3 * _telephone(other),
+        "crosstalk": 3e-4 * _telephone(sound),
+        "other voice": other,
+    }[way]
+    left = _telephone(sound) if way == "both dull" else sound
+    measured = _measured(np.stack([left, right]))
+    assert not measured.channels
+    assert measured.is_full == (way != "both dull")
+
+
 # ---------------------------------------------------------------------------- the track
 TRACK = BandTrack((0, 1000, 2000), (4000.0, 22_050.0, 8000.0))
 

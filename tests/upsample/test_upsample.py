@@ -78,6 +78,23 @@ def test_upsample_lets_full_band_audio_and_silence_pass():
     assert not upsample(tiny_model(), np.zeros((1, 5000), np.float32), 8000).any()
 
 
+def test_channels_that_end_in_different_places_are_restored_one_by_one(command, tmp_path):
+    """A full-band host on the left keeps every sample, his guest on the telephone gets highs."""
+    full = 0.1 * numpy_generator("host").standard_normal((RATE, 1)).astype(np.float32)
+    telephone = _dull(RATE, 1)
+    both = np.concatenate([full, telephone], axis=1)
+    soundfile.write(tmp_path / "call.wav", both, RATE, subtype="FLOAT")
+    code, said, _ = command(tmp_path / "call.wav", "--output", tmp_path / "out.wav")
+    assert code == EXIT_OK
+    assert "its channels differ: 1 full-band, 2 8" in said
+    found = soundfile.read(tmp_path / "out.wav", always_2d=True)[0]
+    np.testing.assert_array_equal(found[:, 0], full[:, 0])
+    alone = upsample(tiny_model(), telephone.T, RATE)
+    np.testing.assert_allclose(found[:, 1], alone[0], atol=1e-5)
+    given = upsample(tiny_model(), both.T, RATE, UpsampleOptions(input_cutoff_hz=5000.0))
+    assert np.abs(given[0] - full[:, 0]).max() > 1e-3
+
+
 def test_upsample_of_full_band_audio_with_a_given_cutoff_replaces_what_is_above():
     audio = 0.1 * numpy_generator("full").standard_normal((1, 30_000)).astype(np.float32)
     found = upsample(tiny_model(), audio, RATE, UpsampleOptions(input_cutoff_hz=5000))

@@ -6,13 +6,15 @@ Full-band clips (of each folder, the first 5 s) go through low-passes of several
 and backwards, at 3, 6 and 9 kHz, with and without added hiss 65 dB below the mean level per octave,
 and through MP3 and Vorbis at 16 and 22.05 kHz. Printed is how much the filter attenuates at the
 measured end (median, and the share of clips where it is more than 20 dB: a band that stays dull),
-for `spectrum_end_hz` and for `band_end_hz`; for the codecs, the end as a fraction of the Nyquist
-frequency. The last line is the price: full-band clips whose measured end is lower than before.
+for `spectrum_end_hz`, for `band_end_hz` and for the passband of `band_of`; for the codecs, the end
+as a fraction of the Nyquist frequency. The last line is the price: full-band clips whose measured
+end is lower than before.
 """
 
 import argparse
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +25,16 @@ from scipy import signal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from saga_sr.audio.band_end import band_end_hz, spectrum_end_hz
+from saga_sr.audio.band_end import band_end_hz, band_of, spectrum_end_hz
 from saga_sr.audio.index import AudioIndex
 
 RATE = 44100
-MEASURES = {"cliffs only": spectrum_end_hz, "with fades": band_end_hz}
-FAMILIES = ("cheby1-8", "butter-2", "butter-4", "butter-6", "bessel-4", "bessel-8")
+MEASURES: dict[str, Callable[[torch.Tensor, int], float]] = {
+    "cliffs only": spectrum_end_hz,
+    "with fades": band_end_hz,
+    "passband": lambda audio, rate: band_of(audio, rate).passband_hz,
+}
+FAMILIES = ("cheby1-8", "butter-2", "butter-4", "butter-6", "butter-10", "bessel-4", "bessel-8")
 
 
 def full_band_clips(folders: list[Path], per_folder: int) -> list[np.ndarray]:
@@ -115,7 +121,8 @@ def main() -> None:
         for rate in (16_000, 22_050):
             print(codec_row(clips, rate, codec), flush=True)
     before, after = (
-        [measure(torch.from_numpy(clip), RATE) for clip in clips] for measure in MEASURES.values()
+        [measure(torch.from_numpy(clip), RATE) for clip in clips]
+        for measure in (spectrum_end_hz, band_end_hz)
     )
     lower = [f"{a:.0f} for {b:.0f} Hz" for b, a in zip(before, after, strict=True) if a < 0.97 * b]
     print(f"\nfull-band clips with a lower end: {len(lower)} of {len(clips)}: {', '.join(lower)}")

@@ -31,8 +31,9 @@ from saga_sr.support.randomness import numpy_generator
 
 RATE, SECONDS, RIGHT_OCTAVES = 44_100, 8.0, 1 / 6
 NAMES = (
-    "mp3-32", "mp3-64", "mp3-128", "opus-6", "opus-12", "opus-32", "vorbis-0", "gsm", "ulaw",
-    "zoh-8000", "zoh-11025", "zoh-22050", "linear-8000", "linear-11025", "linear-22050",
+    "mp3-32", "mp3-64", "mp3-128", "aac-32", "aac-64", "opus-6", "opus-12", "opus-32", "vorbis-0",
+    "gsm", "ulaw", "zoh-8000", "zoh-11025", "zoh-22050", "linear-8000", "linear-11025",
+    "linear-22050",
 )  # fmt: skip
 
 

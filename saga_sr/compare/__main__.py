@@ -19,6 +19,7 @@ from pathlib import Path
 from saga_sr.support.errors import UserError, run_cli
 from saga_sr.support.naming import named_folders
 
+COMPARISON, RATINGS = "comparison.md", "ratings.md"
 RESERVED = ("input", "truth", "anchor")  # other rows of listen.html
 
 
@@ -29,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("runs", nargs="*", metavar="[NAME=]RUN", help="output folders of train_saga_sr.py")
     add("--output", type=Path, metavar="DIR", help="needed for runs; gets ratings.md, too")
+    add("--overwrite", action="store_true", help="replace a comparison that is there")
     add("--ratings", nargs="+", type=Path, metavar="CSV", help="saved by listen.html")
     return parser
 
@@ -56,6 +58,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         problems.append("give runs of train_saga_sr.py, or --ratings")
     elif flags.runs and flags.output is None:
         problems.append("--output DIR is missing")
+    if flags.output is not None and not flags.overwrite:
+        written = flags.output / (RATINGS if flags.ratings else COMPARISON)
+        if written.exists():
+            problems.append(
+                f"--output {flags.output}: {written.name} is there; --overwrite replaces it"
+            )
     if problems:
         raise UserError.listing("the runs cannot be compared", problems)
     return flags
@@ -80,7 +88,7 @@ def _print_ratings(paths: list[Path], output: Path | None) -> None:
     text = report(*read_ratings(paths))
     print(text)
     if output is not None:
-        write_text_atomic(output / "ratings.md", text)
+        write_text_atomic(output / RATINGS, text)
 
 
 if __name__ == "__main__":

@@ -164,10 +164,17 @@ def claimed(options: Namespace, folder: Path) -> Iterator[Path]:
     elif options.export_only or process_rank() > 0:
         yield folder
     else:
+        was_there = folder.exists()
         with exclusive_lock(
             folder / LOCK, f"--output_dir {folder}: another process trains there; give another"
         ):
-            yield folder
+            try:
+                yield folder
+            finally:
+                if [path.name for path in folder.iterdir()] == [LOCK]:  # nothing came of it
+                    (folder / LOCK).unlink()
+                    if not was_there:
+                        folder.rmdir()
 
 
 # --- its records ------------------------------------------------------------------------------

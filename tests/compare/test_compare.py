@@ -145,6 +145,17 @@ def test_compare_run_that_has_logged_nothing_is_refused(tmp_path: Path) -> None:
         compared.read_run("A", write_run(tmp_path / "A", tiny_demo(), {}))
 
 
+def test_compare_replaces_a_comparison_only_when_told_to(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, tiny_demo(), CURVES) for name in ("F0", "F1")]
+    run_compare(*runs, "--output", tmp_path / "out")
+    written = (tmp_path / "out/comparison.md").read_bytes()
+    with pytest.raises(UserError, match=r"comparison\.md is there; --overwrite replaces it"):
+        run_compare(runs[0], "--output", tmp_path / "out")
+    assert (tmp_path / "out/comparison.md").read_bytes() == written
+    run_compare(runs[0], "--output", tmp_path / "out", "--overwrite")
+    assert (tmp_path / "out/comparison.md").read_bytes() != written
+
+
 def test_compare_two_runs_of_one_name_must_be_named(tmp_path: Path) -> None:
     for parent in ("x", "y"):
         (tmp_path / parent / "F0").mkdir(parents=True)

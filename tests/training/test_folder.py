@@ -193,6 +193,19 @@ def test_lock_goes_with_its_process_though_a_worker_lives_on(tmp_path: Path) -> 
         os.kill(worker, 9)
 
 
+def test_run_that_comes_to_nothing_leaves_nothing(tmp_path: Path) -> None:
+    options = argparse.Namespace(fast_dev_run=False, export_only=False)
+    (tmp_path / "there").mkdir()
+    for name in ("new", "there"):
+        with pytest.raises(UserError, match="no audio"), claimed(options, tmp_path / name):
+            raise UserError("no audio")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert not list((tmp_path / "there").iterdir())
+    with claimed(options, tmp_path / "new") as folder:
+        (folder / "config.json").write_text("{}", encoding="utf-8")
+    assert (tmp_path / "new/config.json").is_file()
+
+
 def test_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     options = argparse.Namespace(fast_dev_run=False, export_only=False)

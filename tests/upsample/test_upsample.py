@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import signal as signals
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_channels_that_end_in_different_places_are_restored_one_by_one(command, 
     soundfile.write(tmp_path / "call.wav", both, RATE, subtype="FLOAT")
     code, said, _ = command(tmp_path / "call.wav", "--output", tmp_path / "out.wav")
     assert code == EXIT_OK
-    assert "its channels differ: 1 full-band, 2 8" in said
+    assert re.search(r"its channels differ: 1 full-band, 2 (8[5-9]|9[0-4])\d\d Hz", said)
     found = soundfile.read(tmp_path / "out.wav", always_2d=True)[0]
     np.testing.assert_array_equal(found[:, 0], full[:, 0])
     alone = upsample(tiny_model(), telephone.T, RATE)
@@ -435,7 +436,7 @@ def test_another_number_of_steps_keeps_the_shape_of_the_models_schedule() -> Non
     audio = _dull(RATE // 4).T
     results = {}
     for steps, emulated, asked in ((8, 8, 4), (4, 4, None), (4, None, None)):
-        model = tiny_model()
+        model = copy(tiny_model())  # which others use as it is
         config = model.config.replacing("sampling.num_steps", steps)
         model.config = config.replacing("sampling.emulate_linear_steps", emulated)
         options = UpsampleOptions(num_steps=asked)

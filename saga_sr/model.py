@@ -337,9 +337,9 @@ class SAGASRModel(nn.Module):
 
     def _timestep(self, t: Tensor, step_length: Tensor) -> Tensor:
         """[B, E]: the time, and with it a student's how long its step is."""
-        features_of = self.dit.timestep_features
         with full_precision(t):  # times that bfloat16 cannot tell apart
-            time, length = (features_of(value.float()[:, None]) for value in (t, step_length))
+            values = torch.cat([t, step_length]).float()
+            time, length = self.dit.timestep_features(values[:, None]).chunk(2)
         embedded = self.dit.to_timestep_embed(time)
         return embedded if self.step_embed is None else embedded + self.step_embed(length)
 

@@ -73,7 +73,7 @@ class Training:
 
     def __init__(self, config: ModelConfig, machine: Machine, clips: int, *flags: str) -> None:
         paths = ["--train_dir", str(ROOT), "--model_config", str(ROOT / "saga_model_config.json")]
-        self.machine = machine
+        self.machine, self.flags = machine, flags
         options = parse_options([*paths, *flags], doc="\n")
         torch.manual_seed(0)
         text: Any = RandomText(config, machine.device)

@@ -30,7 +30,7 @@ from benchmarks.gpu.parallel import compare_processes
 from benchmarks.gpu.report import Report
 from saga_sr.audio.bandwidth import BandTrack
 from saga_sr.audio.streams import ArraySource
-from saga_sr.config import ModelConfig, SamplingSection, parse_model_config
+from saga_sr.config import ModelConfig, SamplingSection, parse_model_config, student_config
 from saga_sr.families import create_pretransform
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.sampler import Branch, guidance, sample, solver_plan
@@ -38,9 +38,10 @@ from saga_sr.upsample.longform import Settings, restore_stream
 
 RATE = 44100
 PAPER_CLIPS = 256  # of an optimiser step
-GUIDED_STEPS, STUDENT_STEPS = 100, 4
+STUDENT_STEPS, FEW_STEPS = (1, 2, 4), 4
 MOST_UPSAMPLE_S = 15.0
 COUNTED_GIB = 14.79  # of the recipe for 24 GB (docs/multi_gpu.md)
+COUNTED_TAUGHT_GIB = 18.95  # with a teacher (docs/gpu/counts.md)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Sizes:
 
 REAL = Sizes(
     parse_model_config(text_and_rolloff(shipped("saga_model_config.json"))),
-    repeats=7, windows=(1, 16), steps=GUIDED_STEPS, audio_s=90.0, clips=(64, 32, 16, 8, 4, 2, 1),
+    repeats=7, windows=(1, 16), steps=100, audio_s=90.0, clips=(64, 32, 16, 8, 4, 2, 1),
     encoded=4, compiler="inductor", demo_steps=50, demo_s=6.0,
 )  # fmt: skip
 _THIN = {"channels": 16, "c_mults": [1, 1]}
@@ -200,66 +201,63 @@ def vae(machine: Machine, sizes: Sizes, report: Report) -> None:
 
 @torch.no_grad()
 def sampling(machine: Machine, sizes: Sizes, report: Report) -> None:
-    """Eq. (4) by the teacher and one branch by a student; CUDA graphs; real-time factors."""
-    config, model = sizes.config, built(sizes.config, machine)
-    plain = SamplingSection(num_steps=STUDENT_STEPS, guidance_acoustic=1.0, guidance_text=1.0)
-    guided = SamplingSection(num_steps=sizes.steps)
-    rows: list[list[str]] = []
-    evaluation_s: dict[tuple[str, int], float] = {}
-    for windows in sizes.windows:
-        noise, cond = conditions(config, machine, windows)
-        t = torch.full((windows,), 0.5, device=machine.device)
-        decode_s, encode_s = machine.seconds(
-            [partial(model.decode, cond.lr_latent), partial(_encoded, model, windows)], 1
-        )
-        for who, settings in (("teacher", guided), ("student", plain)):
-            terms = guidance(settings, cond.text)
+    """Eq. (4) by the teacher, one branch by a student; CUDA graphs; real-time factors."""
+    student = student_config(sizes.config, STUDENT_STEPS)
+    teacher = sizes.config.replacing("sampling.num_steps", sizes.steps)
+    rows = []
+    for who, config, target in (("teacher", teacher, 20), ("student", student, 200)):
+        model, count = built(config, machine), config.sampling.num_steps
+        for windows in sizes.windows:
+            noise, cond = conditions(config, machine, windows)
+            terms = guidance(config.sampling, cond.text)
+            vae = [partial(_encoded, model, windows), partial(model.decode, cond.lr_latent)]
+            encode_s, decode_s = machine.seconds(vae, 1)
             velocity = partial(_velocity, model, cond, terms)
+            t = torch.full((windows,), 0.5, device=machine.device)
             with machine.bf16():
-                ways = [velocity, machine.graphed(velocity, noise, t)]
-                eager, graphed = (_sampled(way, noise) for way in ways)
-                seconds = machine.seconds([partial(way, noise, t) for way in ways], sizes.repeats)
-            eager_s, graph_s = seconds
-            difference = relative(graphed, eager)
-            evaluation_s[who, windows] = eager_s
+                ways = [velocity, machine.graphed(velocity, noise, t, t / 2)]
+                steps = solver_plan(SamplingSection(num_steps=FEW_STEPS))
+                eager, graphed = (sample(way, noise, steps) for way in ways)
+                timed = [partial(way, noise, t, t / 2) for way in ways]
+                eager_s, graph_s = machine.seconds(timed, sizes.repeats)
             report.agrees(
-                f"{who}, {windows} windows: CUDA graph against eager", 100 * difference, 0.5, " %"
-            )
-            count = settings.num_steps
-            audio_s = windows * config.duration_s
-            factors = [audio_s / (encode_s + count * one + decode_s) for one in (eager_s, graph_s)]
+                f"{who}, {windows} windows: CUDA graph against eager, error",
+                100 * relative(graphed, eager), 0.5, " %",
+            )  # fmt: skip
+            factors = [
+                windows * config.duration_s / (encode_s + count * one_s + decode_s)
+                for one_s in (eager_s, graph_s)
+            ]
+            milliseconds = [1000 * one_s for one_s in (eager_s, graph_s)]
             rows.append([
-                f"{who}, {count} x {len(terms)}, {windows} at once", f"{1000 * eager_s:.2f}",
-                f"{1000 * graph_s:.2f}", f"{eager_s / graph_s:.2f}", f"{1000 * encode_s:.1f}",
-                f"{1000 * decode_s:.1f}", f"{factors[0]:.1f}", f"{factors[1]:.1f}",
+                f"{who}, {count} x {len(terms)}, {windows} at once",
+                *(f"{value:.2f}" for value in (*milliseconds, eager_s / graph_s)),
+                *(f"{value:.1f}" for value in (1000 * encode_s, 1000 * decode_s, *factors)),
             ])  # fmt: skip
+        report.at_least(
+            f"`upsample`, {who}, {count} x {len(terms)} evaluations: real-time factor",
+            _upsampled(machine, sizes, model, count * eager_s / windows), target,
+        )  # fmt: skip
     report.table(
         ("evaluations x branches, windows", "eager, ms", "graph, ms", "ratio", "encode, ms",
          "decode, ms", "real-time factor", "with graphs"), rows,
     )  # fmt: skip
     report.say(
         "An evaluation in bfloat16 with its branches in one batch; the VAE in float32. The factors "
-        "are seconds of audio over encoding, all evaluations and decoding."
+        "are seconds of audio over encoding, all evaluations and decoding. `upsample` also reads, "
+        "measures, crosses over, and casts the weights anew in each evaluation."
     )
-    for who, settings, target in (("teacher", guided, 20), ("student", plain, 200)):
-        count, terms = settings.num_steps, guidance(settings, cond.text)
-        window_s = count * evaluation_s[who, sizes.windows[-1]] / sizes.windows[-1]
-        report.at_least(
-            f"`upsample`, {who}, {count} x {len(terms)} evaluations: real-time factor",
-            _upsampled(machine, sizes, model, settings, window_s), target,
-        )  # fmt: skip
 
 
 def _velocity(
-    model: SAGASRModel, cond: Conditioning, terms: list[tuple[float, Branch]], x: Tensor, t: Tensor
+    model: SAGASRModel,
+    cond: Conditioning,
+    terms: list[tuple[float, Branch]],
+    x: Tensor,
+    t: Tensor,
+    until: Tensor,
 ) -> Tensor:
-    return model.guided_velocity(x, t, cond, terms)
-
-
-def _sampled(velocity: Callable[[Tensor, Tensor], Tensor], noise: Tensor) -> Tensor:
-    """A few steps from ``noise``."""
-    steps = solver_plan(SamplingSection(num_steps=STUDENT_STEPS))
-    return sample(lambda x, t, *_: velocity(x, t), noise, steps)
+    return model.guided_velocity(x, t, cond, terms, until)
 
 
 def _encoded(model: SAGASRModel, windows: int) -> Tensor:
@@ -269,15 +267,13 @@ def _encoded(model: SAGASRModel, windows: int) -> Tensor:
     ).lr_latent
 
 
-def _upsampled(
-    machine: Machine, sizes: Sizes, model: SAGASRModel, settings: SamplingSection, window_s: float
-) -> float:
+def _upsampled(machine: Machine, sizes: Sizes, model: SAGASRModel, window_s: float) -> float:
     """Real-time factor of a whole file as `saga_sr.upsample` does it, crossover included.
 
     Args:
         window_s: what a window takes at least, so that a slow card gets a shorter file.
     """
-    config = sizes.config
+    config = model.config
     most_s = MOST_UPSAMPLE_S / window_s * config.duration_s
     seconds = max(2 * config.duration_s, min(sizes.audio_s, most_s))
     music = make_music(seconds, np.random.default_rng(0)).T.astype(np.float32)
@@ -285,9 +281,13 @@ def _upsampled(
     assert config.text is not None
     text = torch.ones(1, config.text.max_length, config.text.dim)
     chosen = Settings(
-        settings, BandTrack.constant(4000.0), target_rolloff_hz=16_000.0, text=lambda _: text,
-        batch=sizes.windows[-1], autocast=torch.bfloat16,
-    )  # fmt: skip
+        config.sampling,
+        BandTrack.constant(4000.0),
+        target_rolloff_hz=16_000.0,
+        text=lambda _: text,
+        batch=sizes.windows[-1],
+        autocast=torch.bfloat16,
+    )
     (took_s,) = machine.seconds([lambda: list(restore_stream(model, source, chosen))], 1)
     return music.shape[1] / RATE / took_s
 
@@ -373,22 +373,38 @@ def compiled(machine: Machine, sizes: Sizes, report: Report) -> None:
 
 def recipe(machine: Machine, sizes: Sizes, report: Report) -> None:
     """Peak memory of the recipe for 24 GB."""
-    flags = recipe_flags()
-    training = Training(sizes.config, machine, min(8, sizes.clips[0]), *flags)
+    _peak(machine, report, Training(sizes.config, machine, min(8, sizes.clips[0]), *recipe_flags()))
+    report.say(f"The count without a GPU is {COUNTED_GIB} GiB ([multi_gpu.md](../multi_gpu.md)).")
+
+
+def distillation(machine: Machine, sizes: Sizes, report: Report) -> None:
+    """Peak memory of the same recipe with a teacher beside the student."""
+    config = student_config(sizes.config, STUDENT_STEPS)
+    training = Training(config, machine, min(8, sizes.clips[0]), *recipe_flags())
+    teacher = built(sizes.config, machine).requires_grad_(False)
+    teacher.pretransform = training.module.model.pretransform  # as `weights.load_teacher`
+    training.module.teacher = teacher
+    _peak(machine, report, training)
+    report.say(f"The count without a GPU is {COUNTED_TAUGHT_GIB} GiB ([counts.md](counts.md)).")
+
+
+def _peak(machine: Machine, report: Report, training: Training) -> None:
     machine.forget_peak()
-    for _ in range(3):  # the first update makes the moments
+    for _ in range(2):  # the first update makes the moments
         training.micro_step()
         training.micro_step()
         training.update()
         training.optimizer.zero_grad(set_to_none=True)
     tensors, taken = machine.peak_bytes()
+    (micro_s,) = machine.seconds([training.micro_step], 1)
     report.at_most("memory of the card, context included", taken / 1e9, 24, " GB")
+    options, clips = training.module.options, len(training.batch[0])
     report.say(
-        f"`--batch_size 8 {' '.join(flags)} --precision bf16-mixed`, F2 with text: "
-        f"{tensors / GIB:.2f} GiB of tensors at the peak; the count without a GPU is "
-        f"{COUNTED_GIB} GiB ([multi_gpu.md](../multi_gpu.md))."
+        f"F2 with text, `{' '.join(training.flags)}`, {clips} clips in a micro-batch, bf16-mixed: "
+        f"{tensors / GIB:.2f} GiB of tensors at the peak, {1000 * micro_s / clips:.1f} ms a clip, "
+        "forward and backward."
     )
-    if "adamw8bit" not in flags:
+    if options.optimizer != "adamw8bit":
         report.say("bitsandbytes is not installed: this is AdamW in float32, 5.9 GiB more.")
 
 
@@ -470,9 +486,10 @@ SECTIONS = (
     Section("The VAE under autocast", vae, 40),
     Section("Sampling", sampling, 110),
     Section("The training step", step, 60),
-    Section("--compile", compiled, 130),
-    Section("The recipe for 24 GB", recipe, 50),
+    Section("--compile", compiled, 120),
+    Section("The recipe for 24 GB", recipe, 35),
+    Section("Distillation in 24 GB", distillation, 40),
     Section("Low-pass on the device", lowpass, 20),
-    Section("The demo, end to end", demo, 80),
-    Section("Several processes", parallel, 50),
+    Section("The demo, end to end", demo, 70),
+    Section("Several processes", parallel, 45),
 )

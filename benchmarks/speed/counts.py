@@ -16,6 +16,7 @@ bandwidth. Windows are taken many at once, so that the weights' own bytes do not
 
 # ruff: noqa: E402  (the path comes first)
 import argparse
+import statistics
 import sys
 import warnings
 from collections.abc import Callable
@@ -35,9 +36,11 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from benchmarks.gpu.cards import A100, H100, RTX_4090, Card, card_named
 from saga_sr.config import ModelConfig, load_model_config
+from saga_sr.distill import draw_step, teacher_steps
 from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.sampler import guidance_terms
 from saga_sr.support.tables import markdown_table
+from saga_sr.training.early import STUDENT_STEPS
 from saga_sr.weights import fold_weight_norm
 
 TEACHER_STEPS, STUDENT_EVALUATIONS = 100, (4, 2, 1)
@@ -172,6 +175,15 @@ def report(config: ModelConfig, share: float, memory_share: float) -> None:
         "is encoder and decoder:\n"
     )
     print(markdown_table(header, rows))
+    generator = torch.Generator().manual_seed(0)
+    draws = [draw_step(STUDENT_STEPS, generator) for _ in range(10_000)]
+    asked = statistics.mean(teacher_steps(*draw) for draw in draws)
+    own_gflop, taught_gflop = (n * costs.dit_f2.flops / 1e9 for n in (3, branches * asked))
+    print(
+        f"\nLearning from prepared latents, a clip: {own_gflop:.0f} GFLOP forward and backward; a "
+        f"student's teacher adds {taught_gflop:.0f} ({asked:.1f} evaluations of {branches} "
+        "branches on average)."
+    )
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--degradations", nargs="+", default=[], metavar="NAME",
         help="also clips made by mp3-KBPS, aac-KBPS, opus-KBPS, vorbis-QUALITY, gsm, ulaw, alaw, "
-        "zoh-RATE or linear-RATE in place of the low-pass, such as mp3-64 gsm zoh-11025")  # fmt: skip
+        "zoh-RATE, linear-RATE in place of the low-pass, such as mp3-64 gsm zoh-11025")  # fmt: skip
     add("--num_clips", type=positive_int, default=100, help="at most so many per category (100)")
     add("--clip_seconds", type=positive_float, default=5.94, help="at most so long (5.94)")
     add("--mono", action="store_true", help="mix the truth down to one channel first")

@@ -31,7 +31,6 @@ from saga_sr.sampler import Velocity, linear_quadratic_schedule, plan, sample
 
 FINER = 4  # times the most steps of a student: the finest grid of its lessons
 TEACHER_SOLVER = "midpoint"  # of second order without a past: two halves are the whole
-TEACHER_STEPS = 8  # from noise to data, of two evaluations; 2 of a quarter of the way
 
 
 def draw_step(steps: Sequence[int], generator: torch.Generator) -> tuple[float, float]:
@@ -52,9 +51,10 @@ def draw_step(steps: Sequence[int], generator: torch.Generator) -> tuple[float, 
     return (left + 1) / count, left / count
 
 
-def teacher_steps(t: float, until: float) -> int:
-    """How many steps the teacher takes from ``t`` to ``until``."""
-    return max(round(TEACHER_STEPS * (t - until)), 1)
+def teacher_steps(t: float, until: float, whole: int) -> int:
+    """How many steps the teacher takes from ``t`` to ``until``: its share of the ``whole`` from
+    noise to data, but one at least."""
+    return max(round(whole * (t - until)), 1)
 
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def mean_velocity(velocity: Velocity, x_t: Tensor, t: Tensor, until: Tensor, ste
         velocity: of the teacher, guided.
         x_t: [B, ...].
         t, until: [B], 0 <= until < t <= 1.
-        steps: of the teacher, even ones.
+        steps: of the teacher, even ones of two evaluations.
 
     Returns:
         (x_t - x_until) / (t - until), shaped like ``x_t``.

@@ -90,7 +90,7 @@ def test_steps_are_those_of_the_grids_and_a_function_of_their_key() -> None:
     )
     assert sum(count <= 4 for count in counts) / len(counts) == pytest.approx(0.5, abs=0.05)
     assert {t for t, until in steps if t - until == 0.25} == {0.25, 0.5, 0.75, 1.0}
-    taken = {round(1 / (t - until)): teacher_steps(t, until) for t, until in steps}
+    taken = {round(1 / (t - until)): teacher_steps(t, until, 8) for t, until in steps}
     assert taken == {1: 8, 2: 4, 4: 2, 8: 1, 16: 1}
     again = torch_generator("steps", 1)
     assert steps[:5] == [draw_step(MADE_FOR, again) for _ in range(5)]

@@ -18,7 +18,6 @@ from saga_sr import weights
 from saga_sr.config import ModelConfig, parse_model_config
 from saga_sr.data.fixed_clips import FixedClips, RepeatedClips
 from saga_sr.dataset import DrawSampler, collate
-from saga_sr.distill import TEACHER_STEPS
 from saga_sr.flow import Parameterisation
 from saga_sr.support.errors import UserError
 from saga_sr.support.processes import process_rank, start_worker
@@ -87,7 +86,7 @@ def load_weights(module: TrainingModule, options: argparse.Namespace) -> None:
         model.freeze_all_but("flow")  # coordinates are the teacher's
         sampling = teacher.config.sampling
         say(
-            f"{options.distill_from} teaches, going in {TEACHER_STEPS} steps with "
+            f"{options.distill_from} teaches, in {options.teacher_steps} steps with "
             f"s_a = {sampling.guidance_acoustic:g}, s_t = {sampling.guidance_text:g}"
         )
         has_pretransform = True

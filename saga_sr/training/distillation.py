@@ -39,7 +39,7 @@ def learn_from(
     t, until = torch.tensor(steps, device=noise.device).T
     x_t = interpolate(cond.frame.enter(z_h), noise, t)
     answer = module.model.velocity(x_t, t, cond, until=until)
-    error = answer.float() - _taught(teacher, cond, x_t, steps)
+    error = answer.float() - _taught(teacher, cond, x_t, steps, module.options.teacher_steps)
     # What a teacher says above the end of a clip's spectrum is an answer too.
     weight = module.model.family.weight(cond.frame, x_t, t, torch.full_like(t, inf))
     loss = weighted_mean(error.square(), weight)
@@ -47,11 +47,15 @@ def learn_from(
 
 
 def _taught(
-    teacher: SAGASRModel, cond: Conditioning, x_t: Tensor, steps: list[tuple[float, float]]
+    teacher: SAGASRModel,
+    cond: Conditioning,
+    x_t: Tensor,
+    steps: list[tuple[float, float]],
+    whole: int,
 ) -> Tensor:
     """The right answers [B, D, L], worked out together where the teacher takes as many steps."""
     taught = torch.empty_like(x_t)
-    counts = [teacher_steps(*step) for step in steps]
+    counts = [teacher_steps(*step, whole) for step in steps]
     for count in sorted(set(counts)):
         chosen = [item for item, own in enumerate(counts) if own == count]
         some = cond[chosen]

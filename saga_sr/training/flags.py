@@ -33,6 +33,7 @@ LEAST = {
     "val_num_train_clips": 0,
     "val_num_steps": 1,
     "distill_steps": 1,
+    "teacher_steps": 1,
     "val_num_pictures": 0,
     "checkpoint_every_n_steps": 1,
     "keep_checkpoints": 1,
@@ -137,6 +138,9 @@ def _weights(group: _Group) -> None:
         "--model_config: its config.json")  # fmt: skip
     add("--distill_steps", type=int, nargs="+", metavar="N",
         help="numbers of steps that the student is made for (1 2 4)")  # fmt: skip
+    add("--teacher_steps", type=int, default=4, metavar="N",
+        help="midpoint steps of two evaluations from noise to data that it learns to do (4)",
+    )  # fmt: skip
     add("--checkpoint", metavar="PATH|last", help="resume exactly from here")
     add("--overwrite", action="store_true", help="replace the run that lies in --output_dir")
     add("--export_only", action="store_true", help="write the export of --checkpoint and stop")

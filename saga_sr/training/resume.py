@@ -84,6 +84,7 @@ FLAGS: Mapping[str, Touches] = {
     "pretransform_ckpt": _BRINGS,
     "seed": _LEARNT,
     "strategy": _COMPUTED,
+    "teacher_steps": _LEARNT,
     "train_dir": _BRINGS,
     "train_only": _LEARNT,
     "use_caption": _TEXT,

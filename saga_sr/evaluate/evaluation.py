@@ -49,7 +49,7 @@ from saga_sr.evaluate.scores import (
     recogniser_metrics,
     visqol_metric,
 )
-from saga_sr.evaluate.sets import Embedding, OfflineEmbedding, OpenL3
+from saga_sr.evaluate.sets import Aisfx, Embedding, OfflineEmbedding, OpenL3
 from saga_sr.evaluate.sources import Shared, shared_sources
 from saga_sr.evaluate.velocity import velocity_errors
 from saga_sr.listen.page import ANCHOR, ListeningPage, PageClip, PageMetric, Role, Version
@@ -435,6 +435,8 @@ class Evaluation:
                 f"Also degraded by {', '.join(flags.degradations)} instead; their heading is the "
                 "median of what they keep, each clip is measured above what it keeps itself."
             )
+        if not any(isinstance(embedding, Aisfx) for embedding in self.embeddings):
+            parts.append(f"KD aisfx is not measured: its package is missing; {Aisfx.install}")
         silent = [clip.name for clip in clips if clip.end_hz == 0]
         if silent:
             parts.append(f"Silent and not measured: {len(silent)} ({', '.join(silent[:5])}).")
@@ -507,6 +509,8 @@ def _tiny_example(row: Model) -> Example:
 def build_metrics(flags: argparse.Namespace) -> tuple[dict[str, Metric], list[Embedding]]:
     metrics = dict(CLIP_METRICS)
     embeddings: list[Embedding] = [OfflineEmbedding()]
+    if Aisfx.is_installed():
+        embeddings.append(Aisfx(pick_device(flags.device)))
     if flags.visqol:
         metrics["visqol"] = visqol_metric()
     if flags.recogniser:

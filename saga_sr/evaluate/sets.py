@@ -13,10 +13,12 @@ An `Embedding` makes points of a clip's frames; two distances compare the points
 Both are functions of how often each clip counts (`saga_sr.evaluate.intervals`).
 """
 
+import importlib.util
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import soxr
 import torch
 from torch import Tensor
 
@@ -167,3 +169,68 @@ class OpenL3:
             for channel in channels
         ]
         return torch.from_numpy(np.concatenate(embedded, axis=1))
+
+
+class Aisfx:
+    """aiSFX (Ma and Lerch, ISMIR 2022): a network trained to tell sound effects apart, 44.1 kHz.
+
+    512 dimensions of 96 mel bands up to 22.05 kHz, windows of about 2.3 s; the package carries the
+    weights (CC BY 4.0). Its spectrogram needs Essentia, so it is made here by the same rules:
+    power, symmetric Hann window of 2048 / 1024, triangles on the HTK mel scale that sum to one.
+    The level is kept, since the network was trained with it; channels are mixed down.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+
+    name = "aisfx"
+    distances: Sequence[str] = ("KD",)  # an FD of 512 dimensions would need thousands of frames
+    install = "pip install --no-deps -r requirements-metrics.txt"
+    _RATE, _N_FFT, _HOP, _BANDS, _FRAMES = 44100, 2048, 1024, 96, 100
+    _LEAST_FRAMES = 8  # three poolings by two
+    _LARGEST = 9.457798957824707  # of the spectrograms that it was trained on
+
+    def __init__(self, device: torch.device) -> None:
+        network = optional("aisfx.models.cnn2d", self.name, self.install)
+        path = optional("aisfx.inference", self.name, self.install).get_path_modelWeights()
+        # Beside the weights lie numbers of classes, which numpy wrote under its old name.
+        scalar = np.int64(0).__reduce__()[0], "numpy.core.multiarray.scalar"
+        numbers: list[Any] = [scalar, np.dtype, type(np.dtype("int64"))]
+        with torch.serialization.safe_globals(numbers):
+            weights, _ = torch.load(path, map_location="cpu", weights_only=True)
+        prefix = "embedding_net."
+        own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        self._network = network.EmbeddingNet("max", 3, 1, 64)
+        self._network.load_state_dict(own)
+        self._network.eval().to(device)
+        self._device = device
+        self._mel = mel_triangles(self._RATE, self._N_FFT, self._BANDS)
+        self._window = torch.hann_window(self._N_FFT, periodic=False)
+
+    @classmethod
+    def is_installed(cls) -> bool:
+        return importlib.util.find_spec(cls.name) is not None
+
+    @torch.no_grad()
+    def __call__(self, audio: Tensor, sample_rate: int) -> Tensor:
+        mono = audio.mean(dim=0).float()
+        if sample_rate != self._RATE:
+            mono = torch.from_numpy(soxr.resample(mono.numpy(), sample_rate, self._RATE))
+        power = torch.stft(
+            mono, self._N_FFT, self._HOP, window=self._window, pad_mode="constant",
+            return_complex=True,
+        ).abs().square()  # fmt: skip
+        level = (1e4 * (self._mel @ power) + 1).log10().T / self._LARGEST  # [N, 96]
+        level = torch.nn.functional.pad(level, (0, 0, 0, max(0, self._LEAST_FRAMES - len(level))))
+        windows = level.tensor_split(max(1, round(len(level) / self._FRAMES)))
+        return torch.cat([self._network(one[None].to(self._device)).cpu() for one in windows])
+
+
+def mel_triangles(sample_rate: int, n_fft: int, bands: int) -> Tensor:
+    """[bands, F]: triangles straight on the HTK mel scale up to Nyquist, whose rows sum to 1."""
+    hz = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+    mel = 2595 * (1 + hz / 700).log10()
+    edges = torch.linspace(0, float(mel[-1]), bands + 2, dtype=torch.float64)
+    place = (mel - edges[1:-1, None]) / (edges[1] - edges[0])
+    weight = (1 - place.abs()).clamp(min=0)
+    return (weight / weight.sum(dim=1, keepdim=True)).float()

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import soxr
 import torch
 from torch import Tensor
 
-from saga_sr.evaluate.sets import frechet, kernel
+from saga_sr.evaluate.sets import Aisfx, frechet, kernel, mel_triangles
+from saga_sr.lowpass import apply_lowpass, field_lowpass
 from saga_sr.metrics import frechet_distance
 
 ONCE = np.ones((1, 12))
@@ -90,3 +92,29 @@ def test_kernel_of_resamples_leaves_copies_of_a_clip_apart() -> None:
     alone = np.zeros((1, 12))
     alone[0, 4] = 12
     assert np.isnan(kernel(est, ref, names(), alone)).all()
+
+
+def test_mel_triangles_cover_every_bin_once_and_weigh_no_band_more() -> None:
+    weights = mel_triangles(44100, 2048, 96)
+    assert weights.sum(dim=1).numpy() == pytest.approx(np.ones(96), rel=1e-5)
+    assert (weights[:, 1:-1] > 0).any(dim=0).all()
+    centre = weights.argmax(dim=1)
+    assert (centre.diff() > 0).all()
+    librosa = pytest.importorskip("librosa")
+    hz = librosa.mel_frequencies(98, fmin=0, fmax=22050, htk=True)[1:-1]
+    assert (centre * 44100 / 2048).numpy() == pytest.approx(hz, abs=22)
+
+
+def test_aisfx_hears_the_high_band_and_not_the_length() -> None:
+    pytest.importorskip("aisfx")
+    embed = Aisfx(torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    audio = 0.1 * torch.randn(2, 6 * 44100, generator=generator)
+    dull = apply_lowpass(audio, 44100, field_lowpass(4000.0))
+    whole, low, short = embed(audio, 44100), embed(dull, 44100), embed(audio[:, :4000], 44100)
+    assert whole.shape == low.shape == (3, 512)
+    assert short.shape == (1, 512)
+    apart = (whole - low).norm(dim=1)
+    assert apart.min() > 3 * torch.pdist(whole).max()
+    again = embed(torch.from_numpy(soxr.resample(audio.T.numpy(), 44100, 48000)).T, 48000)
+    assert (again - whole).norm(dim=1).max() < 0.2 * apart.min()

@@ -17,6 +17,7 @@ EXTRA_REQUIREMENTS = (
     "requirements-app.txt",
     "requirements-captions.txt",
     "requirements-dev.txt",
+    "requirements-metrics.txt",
     "requirements-stages.txt",
 )
 PINS = (*REQUIREMENTS, *EXTRA_REQUIREMENTS, "constraints.txt")

@@ -235,6 +235,8 @@ def main() -> int:
     began = time.monotonic()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # Else libraries that ask for a GPU while they are imported begin CUDA, and no fork could.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     if options.rehearse is not None:
         os.environ["OMP_NUM_THREADS"] = "1"
     from benchmarks.gpu import machine, sections

@@ -168,9 +168,16 @@ def model_labels(models: Sequence[str]) -> dict[str, str]:
 
 # ---------------------------------------------------------------------------- controls
 def can_guide(config: ModelConfig) -> bool:
-    """Whether training dropped the conditions that acoustic guidance does without."""
+    """Whether training dropped the conditions that acoustic guidance does without; a student has
+    learnt its teacher's guidance."""
     dropout = config.training.dropout
+    if config.model.diffusion.student_steps:
+        return False
     return dropout.both_prob > 0 or (dropout.lr_prob > 0 and not config.stage.text)
+
+
+def can_guide_by_text(config: ModelConfig) -> bool:
+    return config.stage.text and not config.model.diffusion.student_steps
 
 
 def control_settings(config: ModelConfig) -> dict[str, dict[str, Any]]:
@@ -189,7 +196,8 @@ def control_settings(config: ModelConfig) -> dict[str, dict[str, Any]]:
         "num_steps": _slider(sampling.num_steps, 1, 100, 1),
         "guidance_acoustic": _slider(sampling.guidance_acoustic, 1, 3, 0.1)
         | {"visible": can_guide(config)},
-        "guidance_text": _slider(sampling.guidance_text, 1, 3, 0.1) | {"visible": stage.text},
+        "guidance_text": _slider(sampling.guidance_text, 1, 3, 0.1)
+        | {"visible": can_guide_by_text(config)},
     }
 
 

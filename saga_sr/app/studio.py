@@ -22,7 +22,7 @@ from saga_sr.app.audio import (
     write_restored,
 )
 from saga_sr.app.example import write_example
-from saga_sr.app.facts import can_guide
+from saga_sr.app.facts import can_guide, can_guide_by_text
 from saga_sr.app.limits import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, check_config
 from saga_sr.app.uploads import ABANDONED_S, Uploads, max_upload_bytes
 from saga_sr.app.visits import TICK_S, Steps, Visit
@@ -90,7 +90,7 @@ def options_from(
         prompt=prompt if stage.text else "",
         num_steps=int(num_steps),
         guidance_acoustic=guidance_acoustic if can_guide(config) else None,
-        guidance_text=guidance_text if stage.text else None,
+        guidance_text=guidance_text if can_guide_by_text(config) else None,
         seed=int(seed),
     )
 

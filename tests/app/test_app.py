@@ -51,7 +51,7 @@ from saga_sr.app.visits import Steps, StoppedError
 from saga_sr.app.words import LANGUAGES, WORDS, PageError, language_of
 from saga_sr.audio.repair import NOTES
 from saga_sr.audio.spectrogram import FLOOR_DB, RANGE_DB, comparison_image, spectrogram_db
-from saga_sr.config import ModelConfig, parse_model_config, untrained_guidance
+from saga_sr.config import ModelConfig, parse_model_config, student_config, untrained_guidance
 from saga_sr.support.errors import UserError
 from saga_sr.support.randomness import numpy_generator
 from saga_sr.support.shipped import MODEL, shipped_file
@@ -270,6 +270,18 @@ def test_options_leave_out_what_the_model_does_not_have(stage: str) -> None:
     assert (options.prompt == "rain") == (stage == "F2")
     assert (options.guidance_text is None) == (stage != "F2")
     assert (options.num_steps, options.seed) == (7, 3)
+
+
+def test_a_student_is_offered_no_guidance_and_given_none() -> None:
+    config = student_config(demo_config(**STAGES["F2"]), [1, 4])
+    settings = facts.control_settings(config)
+    assert settings["prompt"]["visible"]
+    assert not settings["guidance_acoustic"]["visible"]
+    assert not settings["guidance_text"]["visible"]
+    options = options_from(config, False, 9000, "rain", 2.0, 1.0, 1.0, 3.0)
+    assert (options.guidance_acoustic, options.guidance_text, options.num_steps) == (None, None, 2)
+    sampling = config.with_num_steps(2).sampling
+    assert (sampling.num_steps, sampling.emulate_linear_steps) == (2, 2)
 
 
 @pytest.mark.parametrize("seed", [None, -1, 1.5, MAX_SEED + 1, 1e30, float("inf"), float("nan")])

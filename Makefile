@@ -1,4 +1,4 @@
-# make install | lint | test | demo | app | benchmarks | gpu-check | clean. Needs Python 3.11, 3.12 or 3.13:
+# make install | lint | test | demo | stages | app | benchmarks | gpu-check | clean. Needs Python 3.11, 3.12 or 3.13:
 #   make test PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install dev lint test demo app benchmarks gpu-check clean
+.PHONY: install dev lint test demo stages app benchmarks gpu-check clean
 
 install: $(INSTALLED)
 
@@ -52,6 +52,10 @@ $(VENV)/.app: $(INSTALLED) requirements-app.txt
 $(VENV)/.stages: $(INSTALLED) requirements-stages.txt
 	$(PIP_INSTALL) --no-deps -r requirements-stages.txt
 	@touch $@
+
+# The plan, F0 to F1 to F2, trained and measured: hours, goes on where it stopped (docs/stages.md)
+stages: $(VENV)/.stages
+	$(BIN)/python scripts/stages.py
 
 # All that a CPU does in about ten minutes; docs/benchmarks.md says what the figures mean.
 benchmarks: export OMP_NUM_THREADS := 1

@@ -35,6 +35,24 @@ CONFIG = ROOT / "saga_model_config_demo.json"
 CATEGORIES = ("music", "speech", "effects")
 CUTOFFS_HZ = ("4000", "8000")
 PIECE_SECONDS = 15  # a long held-out file is several clips
+FIRST_STEPS, STEPS = 5500, 2000
+FLAGS = (
+    "--batch_size 8 --augment --precision bf16-mixed --compile --num_workers 1 "
+    "--val_every_n_steps 500 --val_num_clips 12 --val_num_train_clips 0 "
+    "--checkpoint_every_n_steps 250 --keep_checkpoints 2"
+)
+CONTROLS = ("wrong_text", "target_rolloff=0.4", "other_seed")
+SHOWN = {
+    "velocity_error": "velocity error",
+    "lsd": "LSD",
+    "lsd_hf": "LSD-HF",
+    "high_band_error_db": "band error (dB)",
+    "FD offline": "FD",
+    "texture_db": "texture (dB)",
+    "si_sdr": "SI-SDR (dB)",
+}
+COMPARED = (("f1", "f0_longer"), ("f2", "f1_longer"), ("f2", "f0"))
+BEGIN, END = "<!-- figures of scripts/stages.py -->", "<!-- end of figures -->"
 
 
 @dataclass(frozen=True)
@@ -127,3 +145,166 @@ def train_all(options: argparse.Namespace) -> None:
             list(pool.map(lambda stage: train(stage, options), ready))
             done |= {stage.name for stage in ready}
             waiting = [stage for stage in waiting if stage not in ready]
+
+
+# --- measuring ----------------------------------------------------------------------------------
+def held_out(options: argparse.Namespace) -> Path:
+    """The corpus' held-out files, long ones cut into pieces, with their texts."""
+    import soundfile as sf
+
+    from saga_sr.support.files import atomic_path, write_text_atomic
+
+    target = options.output / "held_out"
+    for category in CATEGORIES:
+        source, folder = options.corpus / "val" / category, target / category
+        if (folder / "captions.jsonl").is_file():
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = (source / "captions.jsonl").read_text(encoding="utf-8").splitlines()
+        by_path = {line["path"]: line for line in map(json.loads, texts)}
+        told = []
+        for path in sorted(p for p in source.iterdir() if p.name in by_path):
+            audio, rate = sf.read(path, dtype="float32", always_2d=True)
+            size = PIECE_SECONDS * rate
+            for number in range(max(1, len(audio) // size)):
+                name = f"{path.stem}--{number:03d}.wav"
+                with atomic_path(folder / name) as temporary:
+                    piece = audio[number * size : (number + 1) * size]
+                    sf.write(temporary, piece, rate, subtype="FLOAT", format="WAV")
+                told.append(json.dumps({**by_path[path.name], "path": name}, ensure_ascii=False))
+        write_text_atomic(folder / "captions.jsonl", "\n".join(told) + "\n")
+    return target
+
+
+def measure(options: argparse.Namespace) -> Path:
+    """One evaluation of all runs, with controls; a report that is there is kept."""
+    report = options.output / "report"
+    if not (report / "run.json").is_file():
+        models = [f"{stage.name}={options.output / stage.name / 'export'}" for stage in STAGES]
+        run("Measure all of them on the same held-out clips", None, "-m", "saga_sr.evaluate",
+            "--data", held_out(options), "--model", *models, "--controls", *CONTROLS,
+            "--cutoffs", *CUTOFFS_HZ, "--num_clips", str(options.num_clips),
+            "--clip_seconds", "2", "--mono", *shlex.split(options.evaluate_flags),
+            "--num_pictures", "1", "--num_listen", "2", "--output", report)  # fmt: skip
+    plain = options.output / "report_no_replacement"
+    if not (plain / "run.json").is_file():
+        models = [f"{name}={options.output / name / 'export'}" for name in ("f0", "f1", "f2")]
+        run("The same without low-frequency replacement", None, "-m", "saga_sr.evaluate",
+            "--data", held_out(options), "--model", *models, "--crossover", "off",
+            "--cutoffs", CUTOFFS_HZ[0], "--num_clips", str(options.num_clips),
+            "--clip_seconds", "2", "--mono", *shlex.split(options.evaluate_flags),
+            "--num_pictures", "0", "--num_listen", "0", "--output", plain)  # fmt: skip
+    return report
+
+
+# --- the page -----------------------------------------------------------------------------------
+def draw_curves(output: Path, picture: Path) -> None:
+    """Velocity error against all steps since F0 began, a panel per category."""
+    from matplotlib.figure import Figure
+
+    from saga_sr.support.tables import save_figure
+    from saga_sr.training.metrics_csv import read_metrics
+
+    begins: dict[str | None, int] = {None: 0}
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(CATEGORIES))
+    for stage in STAGES:
+        rows = read_metrics(output / stage.name / "metrics.csv")
+        first = begins[stage.start]
+        for axes, category in zip(panels, CATEGORIES, strict=True):
+            name = f"val/{category}/velocity_error"
+            points = [(first + step + 1, value) for step, metric, value in rows if metric == name]
+            axes.plot(*zip(*points, strict=True), marker=".", label=stage.name)
+        begins[stage.name] = first + max(step for step, _, _ in rows) + 1
+    for axes, category in zip(panels, CATEGORIES, strict=True):
+        axes.set_title(category)
+        axes.set_xlabel("steps")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("velocity error, mean of four times")
+    panels[-1].legend(fontsize=8)
+    save_figure(figure, picture)
+
+
+def tables(report: Path) -> Iterator[str]:
+    """A table per category and cutoff, and one of what each condition is worth."""
+    from saga_sr.support.tables import markdown_table
+
+    found = json.loads((report / "run.json").read_text(encoding="utf-8"))
+
+    def cell(line: dict, name: str) -> str:
+        value = {**line.get("means", {}), **line.get("distances", {}),
+                 **line.get("differences", {})}.get(name)  # fmt: skip
+        if value is None:
+            return "–"
+        low, high = line["intervals"].get(name) or (None, None)
+        text = f"{value:.2f}"
+        return text if low is None else f"{text} ({low:.2f} to {high:.2f})"
+
+    for category in CATEGORIES:
+        for cutoff in map(float, CUTOFFS_HZ):
+            lines = [
+                line
+                for line in found["results"]
+                if (line["category"], line["cutoff_hz"]) == (category, cutoff)
+            ]
+            yield f"### {category}, {cutoff / 1000:g} kHz"
+            rows = [[line["row"], *(cell(line, name) for name in SHOWN)] for line in lines]
+            yield markdown_table(["", *SHOWN.values()], rows)
+    yield "## What each condition is worth"
+    yield (
+        "Differences on the same clips; below zero: better for all but SI-SDR. An interval that "
+        "holds zero shows no difference."
+    )
+    rows = []
+    for better, worse in COMPARED:
+        for line in found["differences"]:
+            if (line["row"], line["minus"]) == (better, worse):
+                where = f"{line['category']}, {line['cutoff_hz'] / 1000:g} kHz"
+                cells = [cell(line, name) for name in SHOWN]
+                rows.append([f"{better} less {worse}: {where}", *cells])
+    yield markdown_table(["", *SHOWN.values()], rows)
+
+
+def write_page(options: argparse.Namespace, report: Path) -> None:
+    """The figures of docs/stages.md; what is said of them is written by hand around it."""
+    from saga_sr.support.files import write_text_atomic
+
+    pictures = options.page.with_suffix("")
+    pictures.mkdir(parents=True, exist_ok=True)
+    draw_curves(options.output, pictures / "curves.png")
+    text = "\n\n".join(tables(report)) + "\n"
+    page = options.page.read_text(encoding="utf-8") if options.page.is_file() else f"{BEGIN}\n{END}"
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    write_text_atomic(options.page, f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+    print(f"\nLook at {options.page}, and listen: {report / 'listen.html'}")
+
+
+def main() -> None:
+    summary, details = (__doc__ or "").split("\n", 1)
+    parser = argparse.ArgumentParser(
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--corpus", type=Path, default=ROOT / "corpus", help="of fetch_corpus.py, with captions")
+    add("--output", type=Path, default=ROOT / "runs" / "stages")
+    add("--first_steps", type=int, default=FIRST_STEPS, help="of F0 (%(default)s)")
+    add("--steps", type=int, default=STEPS, help="of every other run (%(default)s)")
+    add("--jobs", type=int, default=1, help="runs at once (%(default)s)")
+    add("--num_clips", type=int, default=24, help="held-out clips per category (%(default)s)")
+    add("--flags", default=FLAGS, help="of every training (%(default)s)")
+    add("--evaluate_flags", default="--precision bf16-mixed", help="(%(default)s)")
+    add("--page", type=Path, default=ROOT / "docs" / "stages.md", help="(docs/stages.md)")
+    options = parser.parse_args()
+    options.corpus, options.output = options.corpus.resolve(), options.output.resolve()
+    options.output.mkdir(parents=True, exist_ok=True)
+    run("Fetch the corpus and its texts", None, "scripts/fetch_corpus.py", "--output",
+        options.corpus, "--sets", "foxdot", "debian", "games")  # fmt: skip
+    train_all(options)
+    write_page(options, measure(options))
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(main))

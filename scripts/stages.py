@@ -35,7 +35,7 @@ CONFIG = ROOT / "saga_model_config_demo.json"
 CATEGORIES = ("music", "speech", "effects")
 CUTOFFS_HZ = ("4000", "8000")
 PIECE_SECONDS = 15  # a long held-out file is several clips
-FIRST_STEPS, STEPS = 5500, 2000
+FIRST_STEPS, STEPS = 5500, 1500
 FLAGS = (
     "--batch_size 8 --augment --precision bf16-mixed --compile --num_workers 1 "
     "--val_every_n_steps 500 --val_num_clips 12 --val_num_train_clips 0 "

@@ -37,7 +37,7 @@ CUTOFFS_HZ = ("4000", "8000")
 PIECE_SECONDS = 15  # a long held-out file is several clips
 FIRST_STEPS, STEPS = 5500, 1500
 FLAGS = (
-    "--batch_size 8 --augment --precision bf16-mixed --compile --num_workers 1 "
+    "--batch_size 8 --augment --precision bf16-mixed --num_workers 1 "
     "--val_every_n_steps 500 --val_num_clips 12 --val_num_train_clips 0 "
     "--checkpoint_every_n_steps 250 --keep_checkpoints 2"
 )

@@ -33,7 +33,6 @@ from saga_sr.support.errors import UserError, run_cli
 
 CONFIG = ROOT / "saga_model_config_demo.json"
 CATEGORIES = ("music", "speech", "effects")
-CUTOFFS_HZ = ("4000", "8000")
 PIECE_SECONDS = 15  # a long held-out file is several clips
 FIRST_STEPS, STEPS = 5500, 1500
 FLAGS = (
@@ -47,7 +46,9 @@ SHOWN = {
     "lsd": "LSD",
     "lsd_hf": "LSD-HF",
     "high_band_error_db": "band error (dB)",
-    "FD offline": "FD",
+    "KD offline": "KD offline",
+    "KD aisfx": "KD aiSFX",
+    "change_db": "change (dB)",
     "texture_db": "texture (dB)",
     "si_sdr": "SI-SDR (dB)",
 }
@@ -176,25 +177,26 @@ def held_out(options: argparse.Namespace) -> Path:
     return target
 
 
-def measure(options: argparse.Namespace) -> Path:
-    """One evaluation of all runs, with controls; a report that is there is kept."""
-    report = options.output / "report"
+def measure(options: argparse.Namespace) -> list[Path]:
+    """Evaluations of all runs, one for each cutoff, with controls; a report that is there is kept."""
+    models = [f"{stage.name}={options.output / stage.name / 'export'}" for stage in STAGES]
+    reports = []
+    for cutoff_hz in options.cutoffs:
+        report = options.output / f"report_{cutoff_hz:g}"
+        evaluate(options, report, models, "--cutoffs", f"{cutoff_hz:g}", "--controls", *CONTROLS)
+        reports.append(report)
+    return reports
+
+
+def evaluate(
+    options: argparse.Namespace, report: Path, models: list[str], *flags: str | Path
+) -> None:
     if not (report / "run.json").is_file():
-        models = [f"{stage.name}={options.output / stage.name / 'export'}" for stage in STAGES]
-        run("Measure all of them on the same held-out clips", None, "-m", "saga_sr.evaluate",
-            "--data", held_out(options), "--model", *models, "--controls", *CONTROLS,
-            "--cutoffs", *CUTOFFS_HZ, "--num_clips", str(options.num_clips),
-            "--clip_seconds", "2", "--mono", *shlex.split(options.evaluate_flags),
-            "--num_pictures", "1", "--num_listen", "2", "--output", report)  # fmt: skip
-    plain = options.output / "report_no_replacement"
-    if not (plain / "run.json").is_file():
-        models = [f"{name}={options.output / name / 'export'}" for name in ("f0", "f1", "f2")]
-        run("The same without low-frequency replacement", None, "-m", "saga_sr.evaluate",
-            "--data", held_out(options), "--model", *models, "--crossover", "off",
-            "--cutoffs", CUTOFFS_HZ[0], "--num_clips", str(options.num_clips),
-            "--clip_seconds", "2", "--mono", *shlex.split(options.evaluate_flags),
-            "--num_pictures", "0", "--num_listen", "0", "--output", plain)  # fmt: skip
-    return report
+        run(f"Measure into {report.name}", None, "-m", "saga_sr.evaluate",
+            "--data", held_out(options), "--model", *models, *flags,
+            "--num_clips", str(options.num_clips), "--clip_seconds", "2", "--mono",
+            *shlex.split(options.evaluate_flags), "--num_pictures", "1", "--num_listen", "2",
+            "--output", report)  # fmt: skip
 
 
 # --- the page -----------------------------------------------------------------------------------
@@ -225,11 +227,15 @@ def draw_curves(output: Path, picture: Path) -> None:
     save_figure(figure, picture)
 
 
-def tables(report: Path) -> Iterator[str]:
+def tables(reports: list[Path]) -> Iterator[str]:
     """A table per category and cutoff, and one of what each condition is worth."""
     from saga_sr.support.tables import markdown_table
 
-    found = json.loads((report / "run.json").read_text(encoding="utf-8"))
+    found: dict[str, list[dict]] = {"results": [], "differences": []}
+    for report in reports:
+        content = json.loads((report / "run.json").read_text(encoding="utf-8"))
+        for name, lines in found.items():
+            lines += content[name]
 
     def cell(line: dict, name: str) -> str:
         value = {**line.get("means", {}), **line.get("distances", {}),
@@ -240,16 +246,12 @@ def tables(report: Path) -> Iterator[str]:
         text = f"{value:.2f}"
         return text if low is None else f"{text} ({low:.2f} to {high:.2f})"
 
-    for category in CATEGORIES:
-        for cutoff in map(float, CUTOFFS_HZ):
-            lines = [
-                line
-                for line in found["results"]
-                if (line["category"], line["cutoff_hz"]) == (category, cutoff)
-            ]
-            yield f"### {category}, {cutoff / 1000:g} kHz"
-            rows = [[line["row"], *(cell(line, name) for name in SHOWN)] for line in lines]
-            yield markdown_table(["", *SHOWN.values()], rows)
+    groups = dict.fromkeys((line["category"], line["cutoff_hz"]) for line in found["results"])
+    for group in groups:
+        lines = [r for r in found["results"] if (r["category"], r["cutoff_hz"]) == group]
+        yield f"### {group[0]}, {group[1] / 1000:g} kHz"
+        rows = [[line["row"], *(cell(line, name) for name in SHOWN)] for line in lines]
+        yield markdown_table(["", *SHOWN.values()], rows)
     yield "## What each condition is worth"
     yield (
         "Differences on the same clips; below zero: better for all but SI-SDR. An interval that "
@@ -265,19 +267,19 @@ def tables(report: Path) -> Iterator[str]:
     yield markdown_table(["", *SHOWN.values()], rows)
 
 
-def write_page(options: argparse.Namespace, report: Path) -> None:
+def write_page(options: argparse.Namespace, reports: list[Path]) -> None:
     """The figures of docs/stages.md; what is said of them is written by hand around it."""
     from saga_sr.support.files import write_text_atomic
 
     pictures = options.page.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
     draw_curves(options.output, pictures / "curves.png")
-    text = "\n\n".join(tables(report)) + "\n"
+    text = "\n\n".join(tables(reports)) + "\n"
     page = options.page.read_text(encoding="utf-8") if options.page.is_file() else f"{BEGIN}\n{END}"
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]
     write_text_atomic(options.page, f"{before}{BEGIN}\n\n{text}\n{END}{after}")
-    print(f"\nLook at {options.page}, and listen: {report / 'listen.html'}")
+    print(f"\nLook at {options.page}, and listen: {reports[0] / 'listen.html'}")
 
 
 def main() -> None:
@@ -294,6 +296,7 @@ def main() -> None:
     add("--steps", type=int, default=STEPS, help="of every other run (%(default)s)")
     add("--jobs", type=int, default=1, help="runs at once (%(default)s)")
     add("--num_clips", type=int, default=24, help="held-out clips per category (%(default)s)")
+    add("--cutoffs", type=float, nargs="+", default=[4000.0, 8000.0], metavar="HZ")
     add("--flags", default=FLAGS, help="of every training (%(default)s)")
     add("--evaluate_flags", default="--precision bf16-mixed", help="(%(default)s)")
     add("--page", type=Path, default=ROOT / "docs" / "stages.md", help="(docs/stages.md)")

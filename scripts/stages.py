@@ -178,7 +178,7 @@ def held_out(options: argparse.Namespace) -> Path:
 
 
 def measure(options: argparse.Namespace) -> list[Path]:
-    """Evaluations of all runs, one for each cutoff, with controls; a report that is there is kept."""
+    """Evaluate, with controls; a report that is there is kept."""
     models = [f"{stage.name}={options.output / stage.name / 'export'}" for stage in STAGES]
     reports = []
     for cutoff_hz in options.cutoffs:

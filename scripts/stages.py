@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 from saga_sr.support.errors import UserError, run_cli
 
 CONFIG = ROOT / "saga_model_config_demo.json"
+SHIPPED = ROOT / "models" / "saga-sr-demo"
 CATEGORIES = ("music", "speech", "effects")
 PIECE_SECONDS = 15  # a long held-out file is several clips
 FIRST_STEPS, STEPS = 5500, 1500
@@ -178,8 +179,9 @@ def held_out(options: argparse.Namespace) -> Path:
 
 
 def measure(options: argparse.Namespace) -> list[Path]:
-    """Evaluate, with controls; a report that is there is kept."""
+    """Evaluate all runs, with controls; a report that is there is kept."""
     models = [f"{stage.name}={options.output / stage.name / 'export'}" for stage in STAGES]
+    models.append(f"shipped={SHIPPED}")
     reports = []
     for cutoff_hz in options.cutoffs:
         report = options.output / f"report_{cutoff_hz:g}"

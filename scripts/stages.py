@@ -157,24 +157,24 @@ def held_out(options: argparse.Namespace) -> Path:
     from saga_sr.support.files import atomic_path, write_text_atomic
 
     target = options.output / "held_out"
+    if (target / "captions.jsonl").is_file():
+        return target
+    told = []
     for category in CATEGORIES:
         source, folder = options.corpus / "val" / category, target / category
-        if (folder / "captions.jsonl").is_file():
-            continue
         folder.mkdir(parents=True, exist_ok=True)
         texts = (source / "captions.jsonl").read_text(encoding="utf-8").splitlines()
         by_path = {line["path"]: line for line in map(json.loads, texts)}
-        told = []
         for path in sorted(p for p in source.iterdir() if p.name in by_path):
             audio, rate = sf.read(path, dtype="float32", always_2d=True)
             size = PIECE_SECONDS * rate
             for number in range(max(1, len(audio) // size)):
-                name = f"{path.stem}--{number:03d}.wav"
-                with atomic_path(folder / name) as temporary:
+                name = f"{category}/{path.stem}--{number:03d}.wav"
+                with atomic_path(target / name) as temporary:
                     piece = audio[number * size : (number + 1) * size]
                     sf.write(temporary, piece, rate, subtype="FLOAT", format="WAV")
                 told.append(json.dumps({**by_path[path.name], "path": name}, ensure_ascii=False))
-        write_text_atomic(folder / "captions.jsonl", "\n".join(told) + "\n")
+    write_text_atomic(target / "captions.jsonl", "\n".join(told) + "\n")  # last: all is there
     return target
 
 

@@ -224,6 +224,7 @@ def draw_curves(output: Path, picture: Path) -> None:
         axes.set_title(category)
         axes.set_xlabel("steps")
         axes.grid(alpha=0.3)
+        axes.set_ylim(top=min(1.0, axes.get_ylim()[1]))  # beyond 1 a run knows less than nothing
     panels[0].set_ylabel("velocity error, mean of four times")
     panels[-1].legend(fontsize=8)
     save_figure(figure, picture)
@@ -252,21 +253,34 @@ def tables(reports: list[Path]) -> Iterator[str]:
     for group in groups:
         lines = [r for r in found["results"] if (r["category"], r["cutoff_hz"]) == group]
         yield f"### {group[0]}, {group[1] / 1000:g} kHz"
-        rows = [[line["row"], *(cell(line, name) for name in SHOWN)] for line in lines]
-        yield markdown_table(["", *SHOWN.values()], rows)
+        rows: dict[tuple[str, ...], str] = {}  # cells -> row; of equal ones, the stages' start, one
+        for line in lines:
+            rows.setdefault(tuple(cell(line, name) for name in SHOWN), line["row"])
+        yield markdown_table(["", *SHOWN.values()], [[row, *cells] for cells, row in rows.items()])
     yield "## What each condition is worth"
     yield (
         "Differences on the same clips; below zero: better for all but SI-SDR. An interval that "
         "holds zero shows no difference."
     )
-    rows = []
+    compared = []
     for better, worse in COMPARED:
-        for line in found["differences"]:
+        for line in [*found["differences"], *map(_turned_round, found["differences"])]:
             if (line["row"], line["minus"]) == (better, worse):
                 where = f"{line['category']}, {line['cutoff_hz'] / 1000:g} kHz"
                 cells = [cell(line, name) for name in SHOWN]
-                rows.append([f"{better} less {worse}: {where}", *cells])
-    yield markdown_table(["", *SHOWN.values()], rows)
+                compared.append([f"{better} less {worse}: {where}", *cells])
+    yield markdown_table(["", *SHOWN.values()], compared)
+
+
+def _turned_round(line: dict) -> dict:
+    """The difference the other way round."""
+    return {
+        **line,
+        "row": line["minus"],
+        "minus": line["row"],
+        "differences": {k: None if v is None else -v for k, v in line["differences"].items()},
+        "intervals": {k: v and [-v[1], -v[0]] for k, v in line["intervals"].items()},
+    }
 
 
 def write_page(options: argparse.Namespace, reports: list[Path]) -> None:

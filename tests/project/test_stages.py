@@ -73,8 +73,8 @@ def test_tables_show_values_with_their_intervals(tmp_path: Path) -> None:
              "intervals": {"lsd": [1.0, 1.5], "KD offline": None}}
         ],
         "differences": [
-            {**where, "row": "f1", "minus": "f0_longer", "differences": {"lsd": -0.125},
-             "intervals": {"lsd": [-0.25, 0.0]}}
+            {**where, "row": "f0_longer", "minus": "f1", "differences": {"lsd": 0.125},
+             "intervals": {"lsd": [0.0, 0.25]}}
         ],
     }  # fmt: skip
     (tmp_path / "run.json").write_text(json.dumps(report), encoding="utf-8")
@@ -82,4 +82,4 @@ def test_tables_show_values_with_their_intervals(tmp_path: Path) -> None:
     assert "### music, 4 kHz" in text
     for cell in ("1.25 (1.00 to 1.50)", "| 2.00 |", "f1 less f0_longer: music, 4 kHz |"):
         assert cell in text
-    assert "-0.12 (-0.25 to 0.00)" in text
+    assert "-0.12 (-0.25 to -0.00)" in text

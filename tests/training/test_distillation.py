@@ -14,6 +14,7 @@ from tiny_text_models import build_tiny_t5
 
 from saga_sr.config import parse_model_config, student_config
 from saga_sr.model import Conditioning, SAGASRModel
+from saga_sr.restore import restore, segment_noise
 from saga_sr.support.errors import UserError
 from saga_sr.support.randomness import torch_generator
 from saga_sr.training.early import refuse_early
@@ -167,6 +168,19 @@ def test_target_rolloff_and_text_still_reach_a_student(tmp_path: Path) -> None:
         for target in (0.3, 0.9)
     )
     assert (low - high).abs().amax() > 1e-3
+    width, passband_hz = student.config.text.dim, torch.tensor([4000.0])
+    noise = segment_noise(student.config, [("steered",)])
+    rain, wind = (
+        restore(
+            student,
+            student.condition(audio[None], torch.randn(1, 3, width, generator=torch_generator(key)),
+                              passband_hz=passband_hz),
+            noise,
+            student.config.sampling,
+        )
+        for key in ("rain", "wind")
+    )  # fmt: skip
+    assert (rain - wind).abs().amax() > 1e-3
 
 
 CASES: list[tuple[dict[str, Any], list[str], str]] = [

@@ -15,7 +15,8 @@ eq. (4) counted. Everything but solver and steps is fixed: segments, low-pass, n
     LSD, band     as `python -m saga_sr.evaluate` has them, mean over segments
     level         above the cutoff, of the result against the truth, in the median of the segments
 
-The baseline is the unprocessed input. ``--output`` gets table.md and plot.png. The exit code is 1
+The baselines are the unprocessed input and the teacher's start, the noise that its flow begins
+with, decoded. ``--output`` gets table.md and plot.png. The exit code is 1
 where a student of four steps is more than 5 % behind, or a student at as many steps as it was made
 for is not ahead of every solver that evaluates as often.
 """
@@ -133,6 +134,16 @@ class Segments:
 
 
 @torch.no_grad()
+def start(model: SAGASRModel, clips: Segments) -> Row:
+    """What the model makes without its DiT."""
+    passband_hz = torch.full((len(clips.truth),), clips.passband_hz)
+    frame = model.frame(model.condition(clips.lr_audio, passband_hz=passband_hz))
+    audio = model.decode(frame.leave(clips.noise)).float()
+    joined = low_frequency_replace(audio, clips.lr_audio, clips.passband_hz, clips.rate)
+    return Row("start", "", 0, clips.quality(joined))
+
+
+@torch.no_grad()
 def measured(
     name: str, model: SAGASRModel, clips: Segments, solver: str, steps: int, bf16: bool
 ) -> Row:
@@ -223,7 +234,7 @@ def main() -> int:
     [(teacher, folder)] = named_folders([flags.model], "--model")
     model = SAGASRModel.from_pretrained(folder)
     clips = Segments(model.config, flags.audio_dir, flags.clips, flags.cutoff_hz)
-    rows = [Row("unprocessed", "", 0, clips.quality(clips.lr_audio))]
+    rows = [Row("unprocessed", "", 0, clips.quality(clips.lr_audio)), start(model, clips)]
     for solver in flags.solvers:
         for steps in sorted({n // PER_STEP[solver] for n in flags.evaluations} - {0}):
             rows.append(measured(teacher, model, clips, solver, steps, flags.bf16))

@@ -51,6 +51,7 @@ def test_teacher_and_student_are_measured_on_the_same_segments(
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
     assert [row[:3] for row in cells[2:]] == [
         ["unprocessed", "", "0"],
+        ["start", "", "0"],
         ["teacher", "euler", str(branches)],
         ["teacher", "euler", str(2 * branches)],
         ["teacher", "heun", str(2 * branches)],

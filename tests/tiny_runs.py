@@ -48,3 +48,10 @@ def flags(root: Path, output: Path, *switches: str, **changes: Any) -> list[str]
         *switches,
         *(word for name, value in values.items() for word in (f"--{name}", str(value))),
     ]
+
+
+def run_training(script: Any, argv: list[str]) -> int:
+    """Train as ``argv`` says, by the module ``train_saga_sr``; returns the exit code."""
+    from saga_sr.training.flags import parse_options  # found by the path above
+
+    return script.main(parse_options(argv))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import built, changed, text_and_rolloff, tiny_demo, tiny_patches, tiny_vae
-from tiny_runs import flags, make_corpus
+from tiny_runs import flags, run_training
 from tiny_text_models import build_tiny_t5
 
 from saga_sr.config import parse_model_config, student_config
@@ -30,16 +30,6 @@ GUIDED = {"sampling__guidance_acoustic": 1.4, "sampling__guidance_text": 1.2}
 @pytest.fixture(scope="module")
 def train() -> Any:
     return importlib.import_module("train_saga_sr")
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    make_corpus(tmp_path)
-    return tmp_path
-
-
-def _run(train: Any, argv: list[str]) -> int:
-    return train.main(parse_options(argv))
 
 
 def _exported(raw: dict[str, Any], folder: Path) -> Path:
@@ -92,12 +82,12 @@ def test_distilled_at_f2_with_a_thin_vae_and_resumed(
     extra = ["--distill_from", str(corpus / "teacher"), "--distill_steps", "2", "4"]
     config = corpus / "teacher/config.json"
     argv = flags(corpus, corpus / "whole", *extra, model_config=config, max_steps=4)
-    assert _run(train, argv) == 0
+    assert run_training(train, argv) == 0
     assert "s_a = 1.4, s_t = 1.2" in capsys.readouterr().out
     parts = flags(corpus, corpus / "parts", *extra, model_config=config, max_steps=2)
-    assert _run(train, parts) == 0
+    assert run_training(train, parts) == 0
     parts = flags(corpus, corpus / "parts", *extra, model_config=config, max_steps=4)
-    assert _run(train, [*parts, "--checkpoint", "last"]) == 0
+    assert run_training(train, [*parts, "--checkpoint", "last"]) == 0
     whole, resumed = (
         SAGASRModel.from_pretrained(corpus / name / "export") for name in ("whole", "parts")
     )
@@ -117,7 +107,7 @@ def test_distilled_at_f2_with_a_thin_vae_and_resumed(
     argv = flags(corpus, corpus / "whole", "--distill_from", str(other), "--distill_steps", "2",
                  "4", "--checkpoint", "last", model_config=config, max_steps=6)  # fmt: skip
     with pytest.raises(UserError, match=r"weights that are not trained .*teacher"):
-        _run(train, argv)
+        run_training(train, argv)
 
 
 def test_the_prior_of_a_student_is_its_teachers(train: Any, corpus: Path) -> None:
@@ -126,7 +116,10 @@ def test_the_prior_of_a_student_is_its_teachers(train: Any, corpus: Path) -> Non
     before = SAGASRModel.from_pretrained(corpus / "teacher").state_dict()
     extra = ["--distill_from", str(corpus / "teacher")]
     config = corpus / "teacher/config.json"
-    assert _run(train, flags(corpus, corpus / "run", *extra, model_config=config, **QUICK)) == 0
+    assert (
+        run_training(train, flags(corpus, corpus / "run", *extra, model_config=config, **QUICK))
+        == 0
+    )
     after = SAGASRModel.from_pretrained(corpus / "run/export").state_dict()
     changed_names = {n for n, value in before.items() if not torch.equal(value, after[n])}
     assert any(name.startswith("dit.") for name in changed_names)

@@ -16,14 +16,13 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import ROOT
-from tiny_runs import flags, make_corpus
+from tiny_runs import flags, run_training
 
 from saga_sr.support.errors import UserError, run_cli
 from saga_sr.support.files import atomic_path
 from saga_sr.training import faults
 from saga_sr.training import run as training_run
 from saga_sr.training.checkpoints import find_checkpoint, is_whole, read_checkpoint
-from saga_sr.training.flags import parse_options
 from saga_sr.training.metrics_csv import read_metrics
 
 
@@ -40,16 +39,6 @@ def _as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    make_corpus(tmp_path)
-    return tmp_path
-
-
-def _run(train: Any, argv: list[str]) -> int:
-    return train.main(parse_options(argv))
 
 
 def _numbers(folder: Path) -> list[tuple[int, str, float]]:
@@ -102,15 +91,15 @@ def test_run_that_was_killed_anywhere_loses_no_number_and_no_file(
     place: str, train: Any, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone, killed = corpus / "alone", corpus / "killed"
-    _run(train, flags(corpus, alone))
+    run_training(train, flags(corpus, alone))
     assert not list(alone.glob("csv"))  # no checkpoints but ours
     calls = {"validation_step": 5, "training_step": 4, "on_save_checkpoint": 3}
     with monkeypatch.context() as patched:
         _before_call(patched, train.SAGASRTrainer, place, calls[place], _killed)
         with pytest.raises(_Killed):
-            _run(train, flags(corpus, killed))
+            run_training(train, flags(corpus, killed))
     (killed / "checkpoints" / ".step=00000009.77.tmp.ckpt").write_bytes(b"half")
-    _run(train, flags(corpus, killed, checkpoint="last"))
+    run_training(train, flags(corpus, killed, checkpoint="last"))
     _assert_same_run(alone, killed)
 
 
@@ -129,20 +118,22 @@ def test_signal_saves_what_is_trained_and_the_run_goes_on_from_there(
     """In the middle of a validation too, when the parameters are the averaged ones."""
     alone, stopped = corpus / "alone", corpus / "stopped"
     rarely: dict[str, Any] = {"checkpoint_every_n_steps": 100, "keep_checkpoints": 1}
-    _run(train, flags(corpus, alone, **rarely))
+    run_training(train, flags(corpus, alone, **rarely))
     with monkeypatch.context() as patched:
         action = lambda: os.kill(os.getpid(), number)  # noqa: E731
         _before_call(patched, train.SAGASRTrainer, place, calls, action)
-        assert _run(train, flags(corpus, stopped, **rarely)) == 128 + number
+        assert run_training(train, flags(corpus, stopped, **rarely)) == 128 + number
     assert find_checkpoint("last", stopped) is not None
-    _run(train, flags(corpus, stopped, checkpoint="last", **rarely))
+    run_training(train, flags(corpus, stopped, checkpoint="last", **rarely))
     _assert_same_run(alone, stopped)
 
 
 def test_the_newest_checkpoints_and_the_best_are_kept(train: Any, corpus: Path) -> None:
-    _run(train, flags(corpus, corpus / "run", keep_checkpoints=2, max_steps=3))
+    run_training(train, flags(corpus, corpus / "run", keep_checkpoints=2, max_steps=3))
     assert _checkpoints(corpus / "run") == ["best.ckpt", "step=00000002.ckpt", "step=00000003.ckpt"]
-    _run(train, flags(corpus, corpus / "run", keep_checkpoints=2, max_steps=4, checkpoint="last"))
+    run_training(
+        train, flags(corpus, corpus / "run", keep_checkpoints=2, max_steps=4, checkpoint="last")
+    )
     assert _checkpoints(corpus / "run") == ["best.ckpt", "step=00000003.ckpt", "step=00000004.ckpt"]
 
 
@@ -157,7 +148,7 @@ def test_full_disk_stops_with_the_last_good_checkpoint(
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # noqa: E731
     _before_call(monkeypatch, train.SAGASRTrainer, "on_save_checkpoint", 3, limit)
     try:
-        code = run_cli(lambda: _run(train, flags(corpus, corpus / "run", val_num_clips=0)))
+        code = run_cli(lambda: run_training(train, flags(corpus, corpus / "run", val_num_clips=0)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 2
@@ -214,7 +205,7 @@ def test_file_that_turns_bad_while_training_is_retried_then_named(
         monkeypatch, training_run, "train_loader", 1, lambda: [damage(file) for file in files]
     )
     argv = flags(corpus, corpus / "run", num_workers=1, val_num_clips=0, val_num_train_clips=0)
-    assert run_cli(lambda: _run(train, argv)) == 2
+    assert run_cli(lambda: run_training(train, argv)) == 2
     message = capfd.readouterr().err.split("error: ")[-1]
     assert "Traceback" not in message
     assert message.count(str(corpus / "train")) == 1
@@ -228,7 +219,7 @@ def test_dead_worker_is_named_with_advice(
     argv = flags(corpus, corpus / "run", num_workers=1, val_num_clips=0, val_num_train_clips=0,
                  max_steps=2000)  # fmt: skip
     with pytest.raises(UserError, match=r"data worker died.*--num_workers"):
-        _run(train, argv)
+        run_training(train, argv)
 
 
 def test_hung_disk_ends_in_a_message_and_leaves_no_process(
@@ -245,7 +236,7 @@ def test_hung_disk_ends_in_a_message_and_leaves_no_process(
     _before_call(monkeypatch, training_run, "train_loader", 1, hang)
     argv = flags(corpus, corpus / "run", num_workers=1, val_num_clips=0, val_num_train_clips=0)
     with pytest.raises(UserError, match=r"--train_dir hangs"):
-        _run(train, argv)
+        run_training(train, argv)
     assert not multiprocessing.active_children()
 
 
@@ -262,7 +253,7 @@ def test_disk_that_stumbles_is_read_again_and_the_stumble_is_logged(
 
     _before_call(monkeypatch, train.SAGASRTrainer, "on_train_start", 1, stumble)
     with caplog.at_level(logging.WARNING):
-        assert _run(train, flags(corpus, corpus / "run", max_steps=2)) == 0
+        assert run_training(train, flags(corpus, corpus / "run", max_steps=2)) == 0
     assert any("attempt 1 of 3" in record.getMessage() for record in caplog.records)
 
 
@@ -283,7 +274,7 @@ def test_detect_anomaly_names_the_layer(
     with pytest.raises(
         UserError, match=r"dit\.transformer\.layers\.1\.ff\.ff\.0\.proj .*not finite"
     ):
-        _run(train, argv)
+        run_training(train, argv)
 
 
 def test_non_finite_gradient_leaves_the_checkpoint_before_and_the_norms(
@@ -299,7 +290,7 @@ def test_non_finite_gradient_leaves_the_checkpoint_before_and_the_norms(
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", blown_up)
     with pytest.raises(UserError, match="the gradient norm is inf at step 2") as error:
-        _run(train, argv)
+        run_training(train, argv)
     assert len(str(error.value).split("norms before: ")[1].split(",")) == 2
     newest = find_checkpoint("last", corpus / "run")
     assert newest is not None
@@ -311,9 +302,9 @@ def test_non_finite_gradient_leaves_the_checkpoint_before_and_the_norms(
 def test_loss_of_a_step_is_the_mean_over_its_micro_batches(train: Any, corpus: Path) -> None:
     """A spike in any of them shows in the log."""
     quiet: dict[str, Any] = {"val_num_clips": 0, "val_num_train_clips": 0, "max_steps": 2}
-    _run(train, flags(corpus, corpus / "whole", batch_size=4, **quiet))
+    run_training(train, flags(corpus, corpus / "whole", batch_size=4, **quiet))
     parts = flags(corpus, corpus / "parts", batch_size=1, accumulate_grad_batches=4, **quiet)
-    _run(train, parts)
+    run_training(train, parts)
     whole, parts_ = (_numbers(corpus / name) for name in ("whole", "parts"))
     assert [row[:2] for row in whole] == [row[:2] for row in parts_]
     for (_, name, a), (_, _, b) in zip(whole, parts_, strict=True):
@@ -324,8 +315,8 @@ def test_loss_of_a_step_is_the_mean_over_its_micro_batches(train: Any, corpus: P
 
 
 def test_average_on_the_cpu_is_the_same_average(train: Any, corpus: Path) -> None:
-    _run(train, flags(corpus, corpus / "one"))
-    _run(train, flags(corpus, corpus / "two", "--ema_on_cpu"))
+    run_training(train, flags(corpus, corpus / "one"))
+    run_training(train, flags(corpus, corpus / "two", "--ema_on_cpu"))
     for name in ("one", "two"):
         assert _numbers(corpus / name)
     assert _numbers(corpus / "one") == _numbers(corpus / "two")
@@ -344,12 +335,12 @@ def test_8_bit_optimizer_trains_and_resumes_exactly(
 ) -> None:
     pytest.importorskip("bitsandbytes")
     few: dict[str, Any] = {"optimizer": "adamw8bit", "val_num_clips": 0, "val_num_train_clips": 0}
-    _run(train, flags(corpus, corpus / "alone", **few))
+    run_training(train, flags(corpus, corpus / "alone", **few))
     with monkeypatch.context() as patched:
         _before_call(patched, train.SAGASRTrainer, "training_step", 3, _killed)
         with pytest.raises(_Killed):
-            _run(train, flags(corpus, corpus / "killed", **few))
-    _run(train, flags(corpus, corpus / "killed", checkpoint="last", **few))
+            run_training(train, flags(corpus, corpus / "killed", **few))
+    run_training(train, flags(corpus, corpus / "killed", checkpoint="last", **few))
     _assert_same_run(corpus / "alone", corpus / "killed")
     state = read_checkpoint(corpus / "alone/checkpoints/step=00000004.ckpt")["optimizer_states"][0]
     assert any(value.dtype == torch.uint8 for value in _tensors(state))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tiny_models import ROOT, tiny_demo
-from tiny_runs import flags, make_corpus
+from tiny_runs import flags, run_training
 
 from saga_sr.config import parse_model_config
 from saga_sr.support.errors import UserError
@@ -33,16 +33,6 @@ def train() -> Any:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAGA_SR_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    make_corpus(tmp_path)
-    return tmp_path
-
-
-def _run(train: Any, argv: list[str]) -> int:
-    return train.main(parse_options(argv))
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -83,8 +73,8 @@ def test_default_folder_is_named_after_config_and_stage(
 def test_used_folder_is_left_alone_until_told_otherwise(train: Any, corpus: Path) -> None:
     """A fresh start, another run's checkpoint, a step back and a trial."""
     run, other = corpus / "run", corpus / "other"
-    _run(train, flags(corpus, run, **QUICK))
-    _run(train, flags(corpus, other, **QUICK))
+    run_training(train, flags(corpus, run, **QUICK))
+    run_training(train, flags(corpus, other, **QUICK))
     notes = run / "notes.txt"
     notes.write_text("mine", encoding="utf-8")
     before = _contents(run)
@@ -98,12 +88,12 @@ def test_used_folder_is_left_alone_until_told_otherwise(train: Any, corpus: Path
     ]
     for extra, message in refused:
         with pytest.raises(UserError, match=message):
-            _run(train, flags(corpus, run, *extra, **QUICK))
+            run_training(train, flags(corpus, run, *extra, **QUICK))
         assert _contents(run) == before, extra
-    assert _run(train, flags(corpus, run, "--fast_dev_run", **QUICK)) == 0
+    assert run_training(train, flags(corpus, run, "--fast_dev_run", **QUICK)) == 0
     assert _contents(run) == before
 
-    assert _run(train, flags(corpus, run, "--overwrite", **QUICK | {"max_steps": 1})) == 0
+    assert run_training(train, flags(corpus, run, "--overwrite", **QUICK | {"max_steps": 1})) == 0
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step=00000001.ckpt"]
     assert {step for step, _, _ in read_metrics(run / "metrics.csv")} == {0}
     assert notes.read_text(encoding="utf-8") == "mine"
@@ -111,10 +101,10 @@ def test_used_folder_is_left_alone_until_told_otherwise(train: Any, corpus: Path
 
 def test_a_step_back_with_overwrite_keeps_what_came_before(train: Any, corpus: Path) -> None:
     run = corpus / "run"
-    _run(train, flags(corpus, run, **QUICK | {"max_steps": 3}))
+    run_training(train, flags(corpus, run, **QUICK | {"max_steps": 3}))
     losses = read_metrics(run / "metrics.csv")
     back = str(run / "checkpoints/step=00000001.ckpt")
-    _run(train, flags(corpus, run, "--overwrite", checkpoint=back, **QUICK))
+    run_training(train, flags(corpus, run, "--overwrite", checkpoint=back, **QUICK))
     names = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert names == ["step=00000001.ckpt", "step=00000002.ckpt"]
     kept = [row for row in losses if row[1] == "train/loss" and row[0] < 2]
@@ -125,11 +115,11 @@ def test_last_in_a_folder_whose_checkpoints_are_gone_keeps_the_export(
     train: Any, corpus: Path
 ) -> None:
     run = corpus / "run"
-    _run(train, flags(corpus, run, **QUICK))
+    run_training(train, flags(corpus, run, **QUICK))
     for path in (run / "checkpoints").iterdir():
         path.unlink()
     with pytest.raises(UserError, match="holds an export and no checkpoint"):
-        _run(train, flags(corpus, run, checkpoint="last", **QUICK))
+        run_training(train, flags(corpus, run, checkpoint="last", **QUICK))
 
 
 # --- two at once ----------------------------------------------------------------------------------
@@ -161,7 +151,7 @@ def test_two_runs_in_one_folder_are_kept_apart(
 ) -> None:
     for extra in ([], ["--checkpoint", "last"], ["--overwrite"]):
         with pytest.raises(UserError, match="another process trains there"):
-            _run(train, flags(corpus, other_process, *extra, **QUICK))
+            run_training(train, flags(corpus, other_process, *extra, **QUICK))
     assert not _contents(other_process)
 
 

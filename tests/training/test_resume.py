@@ -12,12 +12,12 @@ import pytest
 import torch
 from pydantic import BaseModel
 from tiny_models import text_and_rolloff, tiny_demo, tiny_vae
-from tiny_runs import flags, make_corpus, write_text_config
+from tiny_runs import flags, make_corpus, run_training, write_text_config
 from tiny_text_models import build_tiny_bert, build_tiny_t5
 
 from saga_sr.config import ModelConfig, parse_model_config
 from saga_sr.support.errors import UserError
-from saga_sr.training.flags import build_parser, parse_options
+from saga_sr.training.flags import build_parser
 from saga_sr.training.metrics_csv import read_metrics
 from saga_sr.training.resume import (
     CONFIG,
@@ -178,17 +178,13 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _run(train: Any, argv: list[str]) -> int:
-    return train.main(parse_options(argv))
-
-
 def test_a_second_thought_about_validation_is_no_new_run(
     train: Any, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The plan begins with --disable_val_lowfreq_replace and drops it later; the JSON by a path
     from elsewhere, the guidance, --learning_rate as it stands in the JSON anyway."""
     run = corpus / "run"
-    _run(train, flags(corpus, run, "--disable_val_lowfreq_replace", learning_rate=3e-4))
+    run_training(train, flags(corpus, run, "--disable_val_lowfreq_replace", learning_rate=3e-4))
     before = {row[:2]: row[2] for row in read_metrics(run / "metrics.csv")}
     raw = json.loads((corpus / "config.json").read_text(encoding="utf-8"))
     raw["training"]["learning_rate"] = 3e-4
@@ -197,7 +193,7 @@ def test_a_second_thought_about_validation_is_no_new_run(
     moved.write_text(json.dumps(raw), encoding="utf-8")
     monkeypatch.chdir(corpus)
     later = flags(Path(), run, checkpoint="last", max_steps=5, model_config="moved.json")
-    assert _run(train, later) == 0
+    assert run_training(train, later) == 0
     output = capsys.readouterr().out
     assert "disable_val_lowfreq_replace: true -> false" in output
     assert "sampling.guidance_acoustic" in output
@@ -212,9 +208,9 @@ def test_a_second_thought_about_validation_is_no_new_run(
 def test_resumed_run_that_ends_between_validations_says_the_last_numbers(
     train: Any, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _run(train, flags(corpus, corpus / "run"))
+    run_training(train, flags(corpus, corpus / "run"))
     capsys.readouterr()
-    _run(train, flags(corpus, corpus / "run", checkpoint="last", max_steps=5))
+    run_training(train, flags(corpus, corpus / "run", checkpoint="last", max_steps=5))
     output = capsys.readouterr().out
     assert "val/lsd " in output
     assert "step 4)" in output
@@ -229,13 +225,13 @@ def test_text_encoder_by_another_name_is_the_same_and_another_one_is_not(
     build_tiny_t5(other, dim=24, seed=1)
     config = write_text_config(corpus, t5, compute_rolloff=False)
     run = corpus / "run"
-    _run(train, flags(corpus, run, model_config=config, **QUICK))
+    run_training(train, flags(corpus, run, model_config=config, **QUICK))
     later: dict[str, Any] = QUICK | {"checkpoint": "last", "max_steps": 3}
     config = write_text_config(corpus, elsewhere, compute_rolloff=False)
-    assert _run(train, flags(corpus, run, model_config=config, **later)) == 0
+    assert run_training(train, flags(corpus, run, model_config=config, **later)) == 0
     config = write_text_config(corpus, other, compute_rolloff=False)
     with pytest.raises(UserError, match="t5_model_name"):
-        _run(train, flags(corpus, run, model_config=config, **later))
+        run_training(train, flags(corpus, run, model_config=config, **later))
 
 
 def test_stages_start_from_each_other_whatever_the_text_encoder_is_called(
@@ -243,20 +239,20 @@ def test_stages_start_from_each_other_whatever_the_text_encoder_is_called(
 ) -> None:
     """F0 has no text; the JSON of F0 says t5-base, that of F1 a local folder of another width."""
     t5, wide = build_tiny_t5(corpus / "t5", dim=24), build_tiny_t5(corpus / "wide", dim=32)
-    _run(train, flags(corpus, corpus / "f0", **QUICK))
+    run_training(train, flags(corpus, corpus / "f0", **QUICK))
     config = write_text_config(corpus, t5, compute_rolloff=False)
     raw = json.loads(config.read_text(encoding="utf-8"))
     raw["model"]["conditioning"]["configs"][0]["config"] |= {"t5_model_name": str(wide), "dim": 32}
     config.write_text(json.dumps(raw), encoding="utf-8")
     f1 = flags(corpus, corpus / "f1", init_from=corpus / "f0/export", model_config=config, **QUICK)
-    assert _run(train, f1) == 0
+    assert run_training(train, f1) == 0
     assert "has not trained it; it starts anew" in capsys.readouterr().out
     bert = build_tiny_bert(corpus / "bert", dim=24)
     other = {"model_name": str(bert), "dim": 24, "max_length": 12}
     raw["model"]["conditioning"]["configs"][0] |= {"type": "transformers", "config": other}
     config.write_text(json.dumps(raw), encoding="utf-8")
     f1 = flags(corpus, corpus / "b1", init_from=corpus / "f0/export", model_config=config, **QUICK)
-    assert _run(train, f1) == 0
+    assert run_training(train, f1) == 0
     assert "anew" not in capsys.readouterr().out  # the same width: nothing of F0 is lost
     raw["model"]["conditioning"]["configs"][0] |= {
         "type": "t5",
@@ -266,9 +262,9 @@ def test_stages_start_from_each_other_whatever_the_text_encoder_is_called(
     raw["model"]["diffusion"]["compute_rolloff"] = True
     config.write_text(json.dumps(raw), encoding="utf-8")
     f2 = flags(corpus, corpus / "f2", init_from=corpus / "f1/export", model_config=config, **QUICK)
-    assert _run(train, f2) == 0
+    assert run_training(train, f2) == 0
     assert "max_length: 12 -> 9" in capsys.readouterr().out
     raw["model"]["diffusion"]["null_lr_value"] = 7.0
     config.write_text(json.dumps(raw), encoding="utf-8")
     with pytest.raises(UserError, match=r"another architecture.*null_lr_value"):
-        _run(train, [*f2, "--output_dir", str(corpus / "f3")])
+        run_training(train, [*f2, "--output_dir", str(corpus / "f3")])

@@ -455,6 +455,138 @@ def wesnoth_music(path: PurePosixPath) -> Told:
     return music("fantasy", path)
 
 
+# --- drum kits ------------------------------------------------------------------------------------
+# By file name, without the number and the strength of the stroke; codes as the kits' drumkit.xml
+# gives them. Where a kit puts a sound into a slot of another name, or gives none, nothing is said.
+STROKES = {
+    # Audiophob: its slots keep the names they had before
+    "124382__cubix__8bit-snare": "an 8-bit snare drum",
+    "25671__walter-odington__garage-city-snare-snappy": "a snappy snare drum",
+    "99930__menegass__noise-tom": "a tom-tom drum", "99931__menegass__noise-tom": "a tom-tom drum",
+    "101450__menegass__tomh": "a high tom-tom drum",
+    "116973__cbeeching__hat-light": "a closed hi-hat",
+    "104227__minorr__hhat-paiste-302-14-open-p": "an open hi-hat",
+    "124101__connersaw8__crash": "a crash cymbal",
+    # BJA_Pacific
+    "bd": "a bass drum", "sn": "a snare drum", "sn3": "a snare drum roll",
+    "sn4": "a dry snare drum", "hh": "a closed hi-hat", "hh2": "an open hi-hat", "hh3": "a hi-hat",
+    "tm": "a tom-tom drum", "tm2": "a floor tom", "cb": "a crash cymbal", "cb2": "a crash cymbal",
+    "bl": "the bell of a ride cymbal", "rd": "a ride cymbal", "rd2": "a ride cymbal",
+    # ColomboAcousticDrumkit
+    "bassdrum-4mics-br-stereo-soft": "a bass drum, played softly",
+    "bassdrum-4mics-br-stereo-normal": "a bass drum", "stick-rim": "a side stick on a snare drum",
+    "snare-opaque-normal-mic-rimshot": "a rimshot on a snare drum",
+    "snare-opaque-normal-mic-normal_shot": "a snare drum",
+    "snare-opaque-2mics_normal-shot": "a snare drum", "tom-low": "a low tom-tom drum",
+    "tom-mid": "a middle tom-tom drum", "tom-hi": "a high tom-tom drum",
+    "hihat-closed": "a closed hi-hat", "hihat-semi-open": "a half-open hi-hat",
+    "hihat-open": "an open hi-hat", "crash16i__crash": "a crash cymbal",
+    "crash16i__ride": "a crash cymbal, played as a ride",
+    "crash16i__ride_cup": "the bell of a crash cymbal", "crash20i__crash": "a crash cymbal",
+    "crash20i__ride": "a crash cymbal, played as a ride",
+    "crash20i__ride-cup": "the bell of a crash cymbal",
+    # ElectricEmpireKit
+    "ee_kick_lite": "a light kick drum", "ee_kick_low": "a low kick drum",
+    "ee_kick_nz": "a noisy kick drum", "ee_kick_old": "a kick drum",
+    "ee_kick_power": "a powerful kick drum", "ee_kick_ring": "a ringing kick drum",
+    "ee_kick_stomp": "a stomping kick drum", "ee_kick_dist": "a distorted kick drum",
+    "ee_kick_hard": "a hard kick drum", "ee_click": "a click", "ee_snare": "a snare drum",
+    "ee_snare_low": "a low snare drum", "ee_snare_ring": "a ringing snare drum",
+    "ee_clap": "a hand clap", "ee_clap_hard": "a hard hand clap",
+    "ee_hat_cl_bs": "a closed hi-hat", "ee_hat_cl_dirty": "a dirty closed hi-hat",
+    "ee_hat_low": "a low hi-hat", "ee_hat_ring": "a ringing hi-hat",
+    "ee_hat_op_dirty": "a dirty open hi-hat", "ee_hat_op_phaser": "an open hi-hat with a phaser",
+    "ee_conga": "a conga drum", "ee_drum": "a drum", "ee_whistle": "a whistle",
+    # ForzeeStereo
+    "kick": "a kick drum", "tomlow": "a low tom-tom drum", "tommid": "a middle tom-tom drum",
+    "tomhigh": "a high tom-tom drum", "snare": "a snare drum",
+    "snarerim": "a rimshot on a snare drum", "snareoff": "a snare drum with its snares off",
+    "snareoffrim": "a rimshot on a snare drum with its snares off",
+    "rimclick": "a rim click on a snare drum", "hihatclosed": "a closed hi-hat",
+    "hihatopen": "an open hi-hat", "hihatsemiopen": "a half-open hi-hat",
+    "hihatfoot": "a hi-hat closed by its pedal", "ride": "a ride cymbal",
+    "ridebell": "the bell of a ride cymbal", "ridebow": "the bow of a ride cymbal",
+    "china": "a china cymbal", "crashride18": "a crash/ride cymbal",
+    "crashride18bell": "the bell of a crash/ride cymbal",
+    "crashride18bow": "the bow of a crash/ride cymbal", "crash18": "a crash cymbal",
+    "splash10": "a splash cymbal", "tambourine": "a tambourine",
+    "tambourinefoot": "a pedal tambourine", "agogolow": "a low agogo bell",
+    "agogohigh": "a high agogo bell", "stick": "a drumstick",
+    # Gimme A Hand 1.0
+    "cajonthumps": "a thump on a cajon", "cajonslaps": "a slap on a cajon", "maraca": "a maraca",
+    "handclap": "a hand clap", "fingersnap": "a finger snap", "bongohi": "a high bongo drum",
+    "bongolo": "a low bongo drum", "cowbell": "a cowbell", "clave": "a clave",
+    "woodblock": "a wood block", "waterglasshi": "a high water glass",
+    "waterglasslo": "a low water glass",
+    # HardElectro1
+    "hardhse_k": "a kick drum", "hardhse_k_03_b": "a kick drum", "powr_bd": "a kick drum",
+    "powr_sn": "a snare drum", "amp_clap": "a hand clap", "clap": "a hand clap",
+    "fx_chh": "a closed hi-hat", "hard_chh": "a closed hi-hat", "chh": "a closed hi-hat",
+    "hard_hse_ohh": "an open hi-hat", "powr_hh": "a hi-hat", "yfx": "a zap",
+    # Millo-Drums_v.1, Millo_MultiLayered2 and Millo_MultiLayered3
+    "clap_dry_c": "a dry hand clap", "closehihat": "a closed hi-hat",
+    "cra_rock_a": "a crash cymbal", "crash": "a crash cymbal", "misc_cowbell": "a cowbell",
+    "mc_cb": "a cowbell", "openhat": "an open hi-hat", "pedalhihat": "a hi-hat closed by its pedal",
+    "stick_woody": "a stick", "tom1_a": "a high tom-tom drum", "tom1": "a middle tom-tom drum",
+    "tom2": "a low tom-tom drum", "floortom": "a floor tom", "hhclosed": "a closed hi-hat",
+    "hhopen": "an open hi-hat", "hhpedal": "a hi-hat closed by its pedal",
+    "jsnare": "a jazz snare drum", "rsnare": "a rock snare drum", "rim": "a side stick",
+    "tom": "a tom-tom drum", "cc": "a crash cymbal", "ft": "a low tom-tom drum",
+    "hh_p": "a hi-hat closed by its pedal", "ho": "an open hi-hat", "rc": "a ride cymbal",
+    "rs": "a side stick", "sd": "a rock snare drum", "sr": "a snare drum roll",
+    "t1": "a high tom-tom drum", "t2": "a middle tom-tom drum",
+    # The Black Pearl 1.0
+    "pearlkick": "a kick drum", "pearlsidestick": "a side stick on a snare drum",
+    "pearlsnare": "a snare drum", "pearlsnarerimshot": "a rimshot on a snare drum",
+    "pearltomfloor": "a floor tom", "pearltom": "a tom-tom drum",
+    "sabianhatclosed": "a closed hi-hat", "sabianhatpedal": "a hi-hat closed by its pedal",
+    "sabianhatsemiopen": "a half-open hi-hat", "sabianhatopen": "an open hi-hat",
+    "sabianhatswish": "a swishing hi-hat", "sabianhatchoke": "a choked hi-hat",
+    "paisteride": "a ride cymbal", "paistebell": "the bell of a ride cymbal",
+    "paisterideflink": "a ride cymbal", "sabiancrash": "a crash cymbal",
+    "sabiancrashflink": "a crash cymbal", "zildjiansplash": "a splash cymbal",
+    "zildjiansplashchoke": "a choked splash cymbal",
+    # VariBreaks
+    "vp kick": "a kick drum", "vp snare": "a snare drum", "vp tom low": "a low tom-tom drum",
+    "vp tom mid": "a middle tom-tom drum", "vp tom hi": "a high tom-tom drum",
+    "vp hat 1 cl": "a closed hi-hat", "vp hat 2 cl": "a closed hi-hat",
+    "vp hat 3 cl": "a closed hi-hat", "vp hat 1 pd": "a hi-hat closed by its pedal",
+    "vp hat 1 op": "an open hi-hat", "vp click": "a click", "vp drum": "a drum",
+    # rumpf_kit_z01_h2, whose file names are numbers
+    "beats_06-38": "a bass drum", "beats_06-46": "a bass drum", "beats_07-18": "a bass drum",
+    "beats_07-20": "a bass drum", "beats_09-12": "a stick", "beats_01-21": "a snare drum",
+    "beats_06-25": "a snare drum", "beats_01-26": "a hand clap", "beats_09-10": "a closed hi-hat",
+    "beats_06-28": "a hi-hat closed by its pedal", "beats_08-31": "an open hi-hat",
+    "beats_08-17": "a low tom-tom drum", "beats_08-18": "a middle tom-tom drum",
+    "beats_08-19": "a high tom-tom drum", "beats_06-43": "a crash cymbal",
+    "beats_08-20": "a cymbal", "beats_06-30": "a cymbal",
+    "beats_06-40": "the bell of a ride cymbal", "beats_08-32": "a cowbell",
+}  # fmt: skip
+STRENGTH = re.compile(r"-(soft|hard|med)(est)?$")
+STRENGTH_NAMES = {"soft": ", played softly", "hard": ", played hard", "med": ""}
+# circAfrique v4: the drum and the stroke
+AFRICAN_STROKE = re.compile(r"^(djembe|sangban|dununba|kenkeni)\d (.+)$")
+AFRICAN_STROKES = {
+    "slap": "a slap on a {}", "tone": "a tone on a {}", "bass": "a bass stroke on a {}",
+    "head hit": "a hit on the head of a {}", "head mute": "a muted hit on the head of a {}",
+    "bell": "a hit on the bell of a {}", "bell hit": "a hit on the bell of a {}",
+    "bell mute": "a muted hit on the bell of a {}",
+}  # fmt: skip
+
+
+def drums(path: PurePosixPath) -> Told:
+    """``<kit>/<instrument>[-<strength>]``: one stroke."""
+    name = path.stem.lower()
+    african = AFRICAN_STROKE.match(name)
+    if african:
+        return Words(sentence(AFRICAN_STROKES[african[2]].format(f"{african[1]} drum")))
+    strength = STRENGTH.search(name)
+    how = STRENGTH_NAMES[strength[1]] if strength else ""
+    name = STRENGTH.sub("", name)
+    what = STROKES.get(name) or STROKES.get(re.sub(r"[-_ ]*\d+$", "", name))
+    return Words(sentence(what + how)) if what else None
+
+
 TELLERS: dict[str, Callable[[PurePosixPath], Told]] = {
     "FoxDot": foxdot,
     "sonic-pi-samples": sonic_pi,
@@ -476,6 +608,7 @@ TELLERS: dict[str, Callable[[PurePosixPath], Told]] = {
     "tuxpaint-stamps-default": tuxpaint,
     "fretsonfire-songs-sectoid": fretsonfire,
     "fretsonfire-songs-muldjord": fretsonfire,
+    "hydrogen-drumkits": drums,
 }
 
 

@@ -1,7 +1,8 @@
 """What the corpus is made of: packages, where their sounds lie, who may be heard in training.
 
-Three sets: ``foxdot`` (Python package index), ``debian`` (six packages, all validation sounds are
-in them) and ``games`` (data of games that Debian packages: four times as much, for training only).
+Four sets: ``foxdot`` (Python package index), ``debian`` (six packages; all validation sounds are
+in these two), ``games`` (data of games that Debian packages: four times as much, for training
+only) and ``drums`` (one Debian package of drum kits, for training only).
 
 A source is one package of a registry. Its ``place`` function says for every audio file inside
 which part it goes to: train or val, and music, speech or effects. ``None`` leaves a file out.
@@ -160,14 +161,14 @@ def place_game(game: str) -> Callable[[PurePosixPath], Place]:
             category = "music"
         elif folders & {"voice", "voices", "speech"}:
             category = "speech"
-        return Place("train", category, _game_name(game, path))
+        return Place("train", category, _stem(game, path))
 
     return place
 
 
 def place_songs(path: PurePosixPath) -> Place:
     """A package of nothing but songs."""
-    return Place("train", "music", _game_name("songs", path))
+    return Place("train", "music", _stem("songs", path))
 
 
 def place_megaglest(path: PurePosixPath) -> Place:
@@ -188,11 +189,16 @@ def place_tuxpaint(path: PurePosixPath) -> Place | None:
     if VAL_LANGUAGES.fullmatch(path.stem):
         return None
     category: Category = "speech" if TUXPAINT_SPOKEN.fullmatch(path.stem) else "effects"
-    return Place("train", category, _game_name("tuxpaint", path))
+    return Place("train", category, _stem("tuxpaint", path))
 
 
-def _game_name(game: str, path: PurePosixPath) -> str:
-    return plain_name("_".join((game, *path.with_suffix("").parts)))
+def place_drums(path: PurePosixPath) -> Place:
+    """``<kit>/<file>``: single strokes, all of them for training."""
+    return Place("train", "effects", _stem("drums", path))
+
+
+def _stem(source: str, path: PurePosixPath) -> str:
+    return plain_name("_".join((source, *path.with_suffix("").parts)))
 
 
 FOXDOT = Source(
@@ -315,4 +321,19 @@ GAMES = (
     ),
 )  # fmt: skip
 
-SETS: dict[str, tuple[Source, ...]] = {"foxdot": (FOXDOT,), "debian": DEBIAN, "games": GAMES}
+DRUMS = (
+    Source(
+        "hydrogen-drumkits", "2017.09.19~dfsg-1",
+        "6ea3c6df9a67762e2362f946c695e619859126b19fbccf32a2e8f07dfd03b2f4",
+        "usr/share/hydrogen/data/drumkits",
+        "GPL-2, GPL-2+, CC-BY-SA-3.0, CC-BY-3.0, CC0",
+        place_drums,
+    ),
+)  # fmt: skip
+
+SETS: dict[str, tuple[Source, ...]] = {
+    "foxdot": (FOXDOT,),
+    "debian": DEBIAN,
+    "games": GAMES,
+    "drums": DRUMS,
+}

@@ -3,7 +3,8 @@
 ``foxdot`` is the source distribution of FoxDot on the Python package index: 342 short sounds,
 CC-BY-SA-4.0. It needs nothing but pip. ``debian`` is six data packages of Debian, about five
 hours, and needs apt-get and dpkg-deb. ``games`` is the music, the voices and the sounds of a dozen
-games more, for training only (2.3 GB to download). Nothing of it is part of this repository.
+games more, for training only (2.3 GB to download). ``drums`` is the strokes of the drum kits of
+Hydrogen, for training only (143 MB to download). Nothing of it is part of this repository.
 
 The output folder then holds
 
@@ -38,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--sets",
         nargs="+",
-        choices=("foxdot", "debian", "games"),
+        choices=("foxdot", "debian", "games", "drums"),
         default=["foxdot"],
         help="what to fetch (foxdot)",
     )
@@ -168,8 +169,8 @@ def download_debian(source: Source, scratch: Path) -> Path:
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise UserError(
-                f"--sets debian and games need {tool}, which this machine lacks: they work on "
-                "Debian and its relatives; --sets foxdot works everywhere"
+                f"--sets debian, games and drums need {tool}, which this machine lacks: they work "
+                "on Debian and its relatives; --sets foxdot works everywhere"
             )
     run(["apt-get", "download", source.package], scratch, "try apt-get update as root first")
     (archive,) = scratch.glob("*.deb")

@@ -72,11 +72,20 @@ def rng() -> np.random.Generator:
         (corpus_sources.place_tuxpaint, "animals/owl_desc_ru.ogg", "train", "speech"),
         (corpus_sources.place_tuxpaint, "symbols/math/7_en_GB.ogg", "train", "speech"),
         (corpus_sources.place_tuxpaint, "animals/horned_owl.ogg", "train", "effects"),
+        (corpus_sources.place_drums, "Gimme A Hand 1.0/Clave-Soft.wav", "train", "effects"),
     ],
 )
 def test_place_follows_the_hold_out_rule(place, path, split, category):
     found = place(PurePosixPath(path))
     assert (found.split, found.category) == (split, category)
+
+
+def test_place_kits_with_equal_file_names_stay_apart():
+    stems = {
+        corpus_sources.place_drums(PurePosixPath(kit) / "bd_01.flac").stem
+        for kit in ("Millo_MultiLayered2", "Millo_MultiLayered3")
+    }
+    assert len(stems) == 2
 
 
 def test_place_gives_different_sounds_different_names():
@@ -145,6 +154,17 @@ def test_place_single_cycles_are_left_out():
          "A voice names a picture in Brazilian Portuguese: owl.", ""),
         ("tuxpaint-stamps-default", "symbols/math/7_nn.ogg",
          "A voice says the number seven in Norwegian Nynorsk.", ""),
+        ("hydrogen-drumkits", "ForzeeStereo/SnareOffRim-3.wav",
+         "A rimshot on a snare drum with its snares off.", ""),
+        ("hydrogen-drumkits", "The Black Pearl 1.0/PearlTom2-Softest.wav",
+         "A tom-tom drum, played softly.", ""),
+        ("hydrogen-drumkits", "The Black Pearl 1.0/PearlTom2-Med.wav", "A tom-tom drum.", ""),
+        # Codes that the kit's own list explains, and numbers that are part of the name.
+        ("hydrogen-drumkits", "BJA_Pacific/HH2_08.aiff", "An open hi-hat.", ""),
+        ("hydrogen-drumkits", "Millo_MultiLayered3/t1_01.flac", "A high tom-tom drum.", ""),
+        ("hydrogen-drumkits", "rumpf_kit_z01_h2/beats_01-26.flac", "A hand clap.", ""),
+        ("hydrogen-drumkits", "circAfrique v4/Kenkeni1 Bell Mute.wav",
+         "A muted hit on the bell of a kenkeni drum.", ""),
     ],
 )  # fmt: skip
 def test_caption_says_what_the_source_says(package, origin, caption, transcript):
@@ -159,6 +179,8 @@ def test_caption_says_what_the_source_says(package, origin, caption, transcript)
         ("FoxDot", "_/caret/0.wav"),
         ("hedgewars-data", "Sounds/1C.ogg"),
         ("tuxpaint-stamps-default", "seasonal/christmas/gift.ogg"),
+        ("hydrogen-drumkits", "rumpf_kit_z01_h2/beats_01-10.flac"),
+        ("hydrogen-drumkits", "Audiophob/86335__zgump__tom-0105.wav"),  # in the slot of a kick
     ],
 )
 def test_caption_is_not_made_up_where_the_source_says_nothing(package, origin):
@@ -346,9 +368,10 @@ def test_main_broken_manifest_is_one_clear_message(tmp_path):
         fetch_corpus.main(fetch_corpus.parse_args(["--output", str(tmp_path)]))
 
 
-def test_debian_without_apt_says_what_works(tmp_path):
+@pytest.mark.parametrize("name", sorted(corpus_sources.SETS.keys() - {"foxdot"}))
+def test_debian_without_apt_says_what_works(tmp_path, name):
     run = subprocess.run(
-        [sys.executable, "scripts/fetch_corpus.py", "--output", str(tmp_path), "--sets", "debian"],
+        [sys.executable, "scripts/fetch_corpus.py", "--output", str(tmp_path), "--sets", name],
         cwd=ROOT,
         env={**os.environ, "PATH": str(tmp_path)},
         capture_output=True,
@@ -356,7 +379,7 @@ def test_debian_without_apt_says_what_works(tmp_path):
         check=False,
     )
     assert run.returncode == 2
-    assert "error: --sets debian and games need apt-get" in run.stderr
+    assert "error: --sets debian, games and drums need apt-get" in run.stderr
     assert "Traceback" not in run.stderr
     assert [path.name for path in tmp_path.iterdir()] == []
 

@@ -106,6 +106,12 @@ class MDCTConfig(Section):
     """Standard deviation of the companded coefficients there; interpolated between."""
     level_floor: Annotated[float, Field(gt=0)] = 0.003
     """Least level that a frame is measured against, in units of the latent."""
+    level_bins: Width | None = None
+    """Every group of so many bins brings its level as a latent channel of its own; null: none."""
+
+    @property
+    def latent_dim(self) -> int:
+        return self.channels * (self.hop + (self.hop // self.level_bins if self.level_bins else 0))
 
 
 class AutoencoderPretransformSection(Section):
@@ -129,7 +135,7 @@ class MDCTPretransformSection(Section):
 
     @property
     def latent_dim(self) -> int:
-        return self.config.hop * self.config.channels
+        return self.config.latent_dim
 
     @property
     def downsampling_ratio(self) -> int:
@@ -521,7 +527,9 @@ def _latent_shape(values: _Values) -> tuple[int | None, int | None, int | None]:
     if values.get(f"{_PRETRANSFORM}.type", str) == "mdct":
         hop = values.get(f"{_PRETRANSFORM}.config.hop")
         channels = values.get(f"{_PRETRANSFORM}.config.channels")
-        return (hop * channels if hop and channels else None), hop, channels
+        group = values.get(f"{_PRETRANSFORM}.config.level_bins")
+        levels = hop // group if hop and group else 0
+        return ((hop + levels) * channels if hop and channels else None), hop, channels
     names = ("latent_dim", "downsampling_ratio", "io_channels")
     latent_dim, ratio, channels = (values.get(f"{_PRETRANSFORM}.config.{n}") for n in names)
     return latent_dim, ratio, channels
@@ -568,8 +576,14 @@ def _patch_relations(values: _Values) -> Iterator[str]:
         yield f"{_DIT}: heads of {embed // heads} dimensions; {path} needs a multiple of 4"
     if not (channels and bins and frames):
         return
-    token_dim = channels * bins * frames
-    expected = {"io_channels": token_dim, "input_concat_dim": 2 * token_dim + channels * frames + 1}
+    group = values.get(f"{_PRETRANSFORM}.config.level_bins")
+    if group and bins % group:
+        yield f"{_PRETRANSFORM}.config.level_bins is {group}, but must divide {path}.bins, {bins}"
+        return
+    coefficients = channels * bins * frames
+    token_dim = coefficients + (coefficients // group if group else 0)
+    heard = token_dim + coefficients + channels * frames + 1
+    expected = {"io_channels": token_dim, "input_concat_dim": heard}
     for name, number in expected.items():
         found = values.get(f"{_DIT}.{name}")
         if found and found != number:

@@ -9,6 +9,13 @@ and last edge are left unrotated, which makes the whole map square and orthonorm
       block 0        block 1        block 2
     |..........><..........><..........|      >< : rotation over hop/2 samples on either side
     |  DCT-IV   |   DCT-IV   |  DCT-IV  |
+
+With ``level_bins`` every group of so many bins is followed by a channel that holds its level. The
+coefficients of a sound that is like noise have no sign that could be foretold: the best guess of
+each is 0, however loud they are, and a flow between noise and such data reads loudness from the
+energy of hundreds of numbers at once, where an error of one per cent is one of decibels. A level of
+its own is a number like any other, which a network can foretell and a solver follows easily (gain
+and shape, as in audio coding; Valin et al. 2012, RFC 6716). Decoding reads coefficients alone.
 """
 
 import math
@@ -29,6 +36,8 @@ LEVEL_BAND_HZ = 4000.0
 SURPRISE = 2.0  # times the expected level; with square-root companding 12 dB
 _INPUT_LIMIT = 10.0  # standard deviations
 LEVEL_FRAMES = 9  # 52 ms with a hop of 256
+LEVEL_GAIN = 2.0  # levels are settled before coefficients are: in time t they are larger
+LEVEL_FLOOR = 0.01  # in units of the latent
 
 
 class MDCTPretransform(Pretransform):
@@ -46,12 +55,14 @@ class MDCTPretransform(Pretransform):
     sine: Tensor
     band_std: Tensor
     bin_hz: Tensor
+    is_level: Tensor
 
     def __init__(self, config: "MDCTConfig", sample_rate: int) -> None:
         super().__init__()
         self.hop = self.downsampling_ratio = config.hop
         self.channels = config.channels
-        self.latent_dim = config.hop * config.channels
+        self.latent_dim = config.latent_dim
+        self.group = config.level_bins
         self.power = config.power
         self.level_floor = config.level_floor
         self.level_bins = math.ceil(LEVEL_BAND_HZ / (sample_rate / 2 / config.hop))
@@ -65,7 +76,12 @@ class MDCTPretransform(Pretransform):
         self._constant("cosine", angle.sin())
         self._constant("sine", angle.cos())
         self._constant("band_std", torch.from_numpy(band_std)[:, None])
+        is_level = torch.zeros_like(bin_hz)
+        if self.group:  # a level is content where all of its group is: it lies at the last bin
+            bin_hz = _with_levels(bin_hz, bin_hz[self.group - 1 :: self.group], self.group)
+            is_level = _with_levels(is_level, torch.ones(config.hop // self.group), self.group)
         self._constant("bin_hz", bin_hz)
+        self._constant("is_level", is_level)
 
     def _constant(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value.float(), persistent=False)
@@ -77,15 +93,26 @@ class MDCTPretransform(Pretransform):
         spectrum = self._rotate(blocks, self.sine) @ self.basis  # [B*C, L, hop]
         spectrum = spectrum.sign() * spectrum.abs() ** self.power
         latent = spectrum.mT / self.band_std  # [B*C, hop, L]
+        if self.group:
+            power = latent.unflatten(1, (-1, self.group)).square().mean(dim=2)
+            latent = _with_levels(latent, log_level(power.sqrt()), self.group, dim=1)
         return latent.reshape(batch, self.latent_dim, -1)
 
     @in_full_precision
     def decode(self, latent: Tensor) -> Tensor:
         batch, _, frames = latent.shape
-        spectrum = latent.reshape(batch * self.channels, self.hop, frames) * self.band_std
+        latent = self.coefficients(latent).reshape(batch * self.channels, self.hop, frames)
+        spectrum = latent * self.band_std
         spectrum = spectrum.sign() * spectrum.abs() ** (1 / self.power)
         blocks = self._rotate(spectrum.mT @ self.basis, -self.sine)
         return blocks.reshape(batch, self.channels, frames * self.hop)
+
+    def coefficients(self, latent: Tensor) -> Tensor:
+        """[B, D, L] -> [B, C, hop, L], without the levels."""
+        latent = latent.unflatten(1, (self.channels, -1))
+        if not self.group:
+            return latent
+        return latent.unflatten(2, (-1, self.group + 1))[:, :, :, : self.group].flatten(2, 3)
 
     def content(self, end_hz: Tensor) -> Tensor:
         """1 at bins below the end of each clip's spectrum [B], 0 above: [B, D, 1]."""
@@ -127,6 +154,17 @@ class MDCTPretransform(Pretransform):
         starts = torch.cat([first, rotated_left], dim=1)
         ends = torch.cat([rotated_right.flip(-1), last], dim=1)
         return torch.cat([starts, ends], dim=-1)
+
+
+def log_level(level: Tensor) -> Tensor:
+    """What a channel of levels holds of a root mean square of a group's coefficients."""
+    return LEVEL_GAIN * (level + LEVEL_FLOOR).log()
+
+
+def _with_levels(bins: Tensor, levels: Tensor, group: int, dim: int = 0) -> Tensor:
+    """[..., H, ...] and [..., H / group, ...] on ``dim``: every group, and behind it its level."""
+    both = [bins.unflatten(dim, (-1, group)), levels.unsqueeze(dim + 1)]
+    return torch.cat(both, dim=dim + 1).flatten(dim, dim + 1)
 
 
 def share_of_surprises(power: Tensor, t: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saga_sr.frame import Family, Frame
-from saga_sr.weightfree.mdct import MDCTPretransform, bounded, share_of_surprises
+from saga_sr.weightfree.mdct import MDCTPretransform, bounded, log_level, share_of_surprises
 from saga_sr.weightfree.patches import PatchGrid, give_positions
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from saga_sr.model import Conditioning
 
 LEVEL_FRAMES = 9  # 0.1 s with a hop of 512
+LEVEL_BELOW = 1.0  # in units of `log_level`: how far below the scale levels lie on average
+LEVEL_WEIGHT = 4.0
 _MAGNITUDE_FLOOR = 0.02  # of the window's level
 
 
@@ -38,11 +40,12 @@ class PatchFrame(Frame):
 
     Attributes:
         told: [B, D, 1], 1 in told patches and 0 elsewhere.
-        scale: [B, D, L], of noise and data.
+        mean, scale: [B, D, L], of the data; noise is of the same size.
         heard: [B, N, F], what the network hears of each patch besides its noisy data.
     """
 
     told: Tensor
+    mean: Tensor
     scale: Tensor
     heard: Tensor
 
@@ -50,10 +53,10 @@ class PatchFrame(Frame):
         return replace(self, heard=self.heard.masked_fill(drop[:, None, None], null))
 
     def enter(self, z: Tensor) -> Tensor:
-        return (1 - self.told) * z / self.scale
+        return (1 - self.told) * (z - self.mean) / self.scale
 
     def leave(self, y: Tensor) -> Tensor:
-        return self.told * self.lr_latent + self.leave_velocity(y)
+        return torch.lerp(self.mean + self.scale * y, self.lr_latent, self.told)
 
     def leave_velocity(self, v: Tensor) -> Tensor:
         return (1 - self.told) * self.scale * v
@@ -74,7 +77,11 @@ class PatchFamily(Family):
         super().__init__()
         self.pretransform, self.sample_rate = pretransform, config.sample_rate
         num_bins = config.latent_dim // config.audio_channels
-        self.grid = PatchGrid(config.audio_channels, num_bins, patch.bins, patch.frames)
+        levels = patch.bins // pretransform.group if pretransform.group else 0
+        self.grid = PatchGrid(config.audio_channels, num_bins, patch.bins + levels, patch.frames)
+        self.coefficients = PatchGrid(
+            config.audio_channels, pretransform.hop, patch.bins, patch.frames
+        )
 
     def prepare(self, dit: Any) -> None:
         transformer = dit.transformer
@@ -83,8 +90,7 @@ class PatchFamily(Family):
     def frame(self, cond: "Conditioning", draws: Sequence[int] | None = None) -> PatchFrame:
         if cond.passband_hz is None:
             raise ValueError("the config has patches: passband_hz is needed")
-        floor = self.pretransform.level_floor
-        return listen(self.grid, cond.lr_latent, cond.passband_hz, self.sample_rate, floor)
+        return self.listen(cond.lr_latent, cond.passband_hz)
 
     def tokens(self, x_t: Tensor, frame: PatchFrame) -> Tensor:
         data = self.grid.to_tokens(bounded((1 - frame.told) * x_t))
@@ -95,54 +101,61 @@ class PatchFamily(Family):
 
     def weight(self, frame: PatchFrame, x_t: Tensor, t: Tensor, hr_end_hz: Tensor) -> Tensor:
         """Errors count where the latent is not told and below the end of the HR clip's spectrum;
-        in patches that are far louder than the scale says, a share of that."""
-        tokens = self.grid.to_tokens(x_t)
-        share = share_of_surprises(tokens.square().mean(dim=2, keepdim=True), t)
-        return self.missing(frame, hr_end_hz) * self.grid.from_tokens(share.expand_as(tokens))
+        in patches that are far louder than the scale says, a share of that; levels, of which there
+        are few, `LEVEL_WEIGHT` times."""
+        tokens = self.grid.to_tokens((1 - self._is_level) * x_t)
+        power = tokens.square().sum(dim=2, keepdim=True) / self.coefficients.token_dim
+        share = self.grid.from_tokens(share_of_surprises(power, t).expand_as(tokens))
+        counted = torch.lerp(share, torch.full_like(share, LEVEL_WEIGHT), self._is_level)
+        return self._generated(frame, hr_end_hz) * counted
 
     def missing(self, frame: PatchFrame, hr_end_hz: Tensor) -> Tensor:
+        """Coefficients alone: levels say nothing that they do not."""
+        return self._generated(frame, hr_end_hz) * (1 - self._is_level)
+
+    def _generated(self, frame: PatchFrame, hr_end_hz: Tensor) -> Tensor:
         return (1 - frame.told) * self.pretransform.content(hr_end_hz)
 
+    @property
+    def _is_level(self) -> Tensor:
+        """[D, 1]."""
+        return self.pretransform.is_level.repeat(self.grid.channels)[:, None]
 
-def listen(
-    grid: PatchGrid, lr_latent: Tensor, passband_hz: Tensor, sample_rate: int, floor: float
-) -> PatchFrame:
-    """Listen to LR latents.
+    def listen(self, lr_latent: Tensor, passband_hz: Tensor) -> PatchFrame:
+        """Listen to LR latents.
 
-    Args:
-        grid: how latents are cut.
-        lr_latent: [B, D, L].
-        passband_hz: [B], up to where the LR audio is the truth.
-        sample_rate: in Hz.
-        floor: least scale, in units of the latent.
+        Args:
+            lr_latent: [B, D, L].
+            passband_hz: [B], up to where the LR audio is the truth.
 
-    Every patch hears: its LR latent over the scale; the logarithm of its magnitudes and of the
-    scale, both relative to the whole window's level, since the scale alone would hide how loudness
-    changes in time; and how much of it lies in the passband.
-    """
-    length = lr_latent.shape[-1]
-    bands = lr_latent.unflatten(1, (grid.channels, grid.num_bins))
-    bin_hz = sample_rate / 2 / grid.num_bins
-    centre_hz = (torch.arange(grid.num_bins, device=lr_latent.device) + 0.5) * bin_hz
-    below = centre_hz < passband_hz[:, None]
-    octave = (below & (centre_hz >= passband_hz[:, None] / 2)).to(lr_latent)  # [B, H]
-    power = torch.einsum("bh,bchl->bcl", octave, bands.square())
-    power = power / octave.sum(dim=1).clamp(min=1)[:, None, None]
-    reach = LEVEL_FRAMES // 2
-    power = F.avg_pool1d(power, LEVEL_FRAMES, 1, reach, count_include_pad=False)
-    level = (power + floor**2).sqrt()  # [B, C, L]
-    scale = level.repeat_interleave(grid.num_bins, dim=1)
-    window = bands.square().mean(dim=(1, 2, 3)).sqrt()[:, None, None] + floor
-    magnitude = (lr_latent.abs() / window + _MAGNITUDE_FLOOR).log() / 2 + 1
-    share = grid.known_share(passband_hz, sample_rate)  # [B, R]
-    loudness = (level / window).log() / 2
-    loudness = loudness.unflatten(2, (-1, grid.frames)).transpose(1, 2).flatten(2)  # [B, K, C f]
-    heard = [
-        grid.to_tokens(bounded(lr_latent / scale)),
-        grid.to_tokens(magnitude),
-        loudness.repeat_interleave(grid.rows, dim=1),
-        grid.row_values(share[..., None], length // grid.frames),
-    ]
-    told = (share == 1).to(lr_latent).repeat_interleave(grid.bins, dim=1)
-    everywhere = told.repeat(1, grid.channels)[..., None]
-    return PatchFrame(lr_latent, everywhere, scale, torch.cat(heard, dim=-1))
+        Every patch hears: its LR latent over the scale; the logarithm of its magnitudes and of the
+        scale, both relative to the whole window's level, since the scale alone would hide how
+        loudness changes in time; and how much of it lies in the passband.
+        """
+        grid, pretransform, length = self.grid, self.pretransform, lr_latent.shape[-1]
+        bands = pretransform.coefficients(lr_latent)  # [B, C, H, L]
+        below = pretransform.bin_hz < passband_hz[:, None]
+        octave = below & (pretransform.bin_hz >= passband_hz[:, None] / 2)
+        octave = octave[:, pretransform.is_level == 0].to(lr_latent)  # [B, H]
+        power = torch.einsum("bh,bchl->bcl", octave, bands.square())
+        power = power / octave.sum(dim=1).clamp(min=1)[:, None, None]
+        reach = LEVEL_FRAMES // 2
+        power = F.avg_pool1d(power, LEVEL_FRAMES, 1, reach, count_include_pad=False)
+        level = (power + pretransform.level_floor**2).sqrt()  # [B, C, L]
+        scale = level.repeat_interleave(grid.num_bins, dim=1)
+        mean = self._is_level * (log_level(scale) - LEVEL_BELOW)
+        scale = torch.where(self._is_level == 1, torch.ones_like(scale), scale)
+        window = bands.square().mean(dim=(1, 2, 3)).sqrt()[:, None, None] + pretransform.level_floor
+        magnitude = (bands.flatten(1, 2).abs() / window + _MAGNITUDE_FLOOR).log() / 2 + 1
+        share = grid.known_share(passband_hz, self.sample_rate)  # [B, R]
+        loudness = (level / window).log() / 2
+        loudness = loudness.unflatten(2, (-1, grid.frames)).transpose(1, 2).flatten(2)  # [B,K,C f]
+        heard = [
+            grid.to_tokens(bounded((lr_latent - mean) / scale)),
+            self.coefficients.to_tokens(magnitude),
+            loudness.repeat_interleave(grid.rows, dim=1),
+            grid.row_values(share[..., None], length // grid.frames),
+        ]
+        told = (share == 1).to(lr_latent).repeat_interleave(grid.bins, dim=1)
+        everywhere = told.repeat(1, grid.channels)[..., None]
+        return PatchFrame(lr_latent, everywhere, mean, scale, torch.cat(heard, dim=-1))

@@ -326,6 +326,9 @@ class SamplingSection(Section):
     """N of the linear-quadratic schedule; null: 2.5 times the steps; up to the steps: linear."""
     guidance_acoustic: float = 1.4
     guidance_text: float = 1.2
+    level_temperature: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Ours, of an MDCT with levels: the size of the noise that levels start from. 1 samples them
+    as the paper samples everything, 0 starts from what is expected: quieter choices."""
     target_rolloff: Annotated[float, Field(ge=0, lt=1)] | None = 0.9
     """f_h for audio whose true roll-off is unknown, as a fraction of the Nyquist frequency; null:
     what the low band promises (`saga_sr.frame.Family.default_target_hz`)."""

@@ -65,6 +65,10 @@ class Family:
     def prepare(self, dit: Any) -> None:
         """Change a new DiT where its tokens are no latent frames."""
 
+    def start(self, noise: Tensor, level_temperature: float) -> Tensor:
+        """Where sampling starts, y at t = 1, of standard normal ``noise`` [..., D, L]."""
+        return noise
+
     def tokens(self, x_t: Tensor, frame: Any) -> Tensor:
         """The network's input [B, 2 D, L]: the LR latent concatenated on channels (section 2).
 

@@ -38,7 +38,8 @@ def generate(
     def velocity(x_t: Tensor, t: Tensor, until: Tensor) -> Tensor:
         return model.guided_velocity(x_t, t, cond, terms, until)
 
-    return frame.leave(sample(velocity, noise, solver_plan(sampling)))
+    start = model.family.start(noise, sampling.level_temperature)
+    return frame.leave(sample(velocity, start, solver_plan(sampling)))
 
 
 @torch.no_grad()

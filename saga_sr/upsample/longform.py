@@ -168,6 +168,7 @@ def sample_latents(
     def noise(cond: Conditioning, window_start: int, start: int, stop: int) -> Tensor:
         window = window_start, window_start + config.latent_length
         one = position_noise(config.latent_dim, *window, settings.seed).to(device)
+        one = model.family.start(one, settings.sampling.level_temperature)
         start_state = cond.frame.leave(one.expand_as(cond.lr_latent))
         return start_state[..., start - window_start : stop - window_start]
 

@@ -15,7 +15,7 @@ coefficients of a sound that is like noise have no sign that could be foretold: 
 each is 0, however loud they are, and a flow between noise and such data reads loudness from the
 energy of hundreds of numbers at once, where an error of one per cent is one of decibels. A level of
 its own is a number like any other, which a network can foretell and a solver follows easily (gain
-and shape, as in audio coding; Valin et al. 2012, RFC 6716). Decoding reads coefficients alone.
+and shape, as in audio coding; Valin et al. 2012, RFC 6716). Decoding brings each group to its level.
 """
 
 import math
@@ -94,15 +94,18 @@ class MDCTPretransform(Pretransform):
         spectrum = spectrum.sign() * spectrum.abs() ** self.power
         latent = spectrum.mT / self.band_std  # [B*C, hop, L]
         if self.group:
-            power = latent.unflatten(1, (-1, self.group)).square().mean(dim=2)
-            latent = _with_levels(latent, log_level(power.sqrt()), self.group, dim=1)
+            rms = latent.unflatten(1, (-1, self.group)).square().mean(dim=2).sqrt()
+            latent = _with_levels(latent, log_level(rms), self.group, dim=1)
         return latent.reshape(batch, self.latent_dim, -1)
 
     @in_full_precision
     def decode(self, latent: Tensor) -> Tensor:
         batch, _, frames = latent.shape
-        latent = self.coefficients(latent).reshape(batch * self.channels, self.hop, frames)
-        spectrum = latent * self.band_std
+        if self.group:
+            groups = latent.unflatten(1, (-1, self.group + 1))
+            bins, level = groups.split([self.group, 1], dim=2)
+            latent = (bins * _gain(bins, level)).flatten(1, 2)
+        spectrum = latent.reshape(batch * self.channels, self.hop, frames) * self.band_std
         spectrum = spectrum.sign() * spectrum.abs() ** (1 / self.power)
         blocks = self._rotate(spectrum.mT @ self.basis, -self.sine)
         return blocks.reshape(batch, self.channels, frames * self.hop)
@@ -159,6 +162,12 @@ class MDCTPretransform(Pretransform):
 def log_level(level: Tensor) -> Tensor:
     """What a channel of levels holds of a root mean square of a group's coefficients."""
     return LEVEL_GAIN * (level + LEVEL_FLOOR).log()
+
+
+def _gain(bins: Tensor, level: Tensor) -> Tensor:
+    """What brings groups of bins [B, G, group, L] to their levels [B, G, 1, L]; 1 of an encoding."""
+    rms = bins.square().mean(dim=2, keepdim=True).sqrt()
+    return (level / LEVEL_GAIN).exp() / (rms + LEVEL_FLOOR)
 
 
 def _with_levels(bins: Tensor, levels: Tensor, group: int, dim: int = 0) -> Tensor:

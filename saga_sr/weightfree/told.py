@@ -92,6 +92,11 @@ class PatchFamily(Family):
             raise ValueError("the config has patches: passband_hz is needed")
         return self.listen(cond.lr_latent, cond.passband_hz)
 
+    def start(self, noise: Tensor, level_temperature: float) -> Tensor:
+        """Levels may start nearer to what is expected: where loudness is sampled with the same
+        freedom as signs are, the ear hears it waver."""
+        return noise * (1 + (level_temperature - 1) * self._is_level)
+
     def tokens(self, x_t: Tensor, frame: PatchFrame) -> Tensor:
         data = self.grid.to_tokens(bounded((1 - frame.told) * x_t))
         return torch.cat([data, frame.heard], dim=2).mT

@@ -690,6 +690,10 @@ def _mdct_relations(values: _Values) -> Iterator[str]:
     promised = promised and values.get("sampling.target_rolloff", object) is None
     if promised and not values.get(f"{_DIFFUSION}.prior_width"):
         yield f"sampling.target_rolloff is null, which needs {_DIFFUSION}.prior_width"
+    temperature = values.get("sampling.level_temperature", float)
+    levels = f"{_PRETRANSFORM}.config.level_bins"
+    if temperature is not None and temperature != 1 and not values.get(levels):
+        yield f"sampling.level_temperature is {temperature:g}, which needs {levels}"
     if not is_mdct:
         return
     hop = values.get(f"{_PRETRANSFORM}.config.hop")

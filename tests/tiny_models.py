@@ -62,6 +62,13 @@ def tiny_patches(**values: Any) -> dict[str, Any]:
     return changed(raw, **values)
 
 
+def tiny_levels(**values: Any) -> dict[str, Any]:
+    """`tiny_patches` with a channel of level behind every 4 bins."""
+    raw = tiny_patches(model__io_channels=80, model__pretransform__config__level_bins=4)
+    raw["model"]["diffusion"]["config"] |= {"io_channels": 40, "input_concat_dim": 77}
+    return changed(raw, **values)
+
+
 def tiny_vae(**values: Any) -> dict[str, Any]:
     """The small config with a thin VAE of ratio 32, prepended conditions and short segments."""
     raw = changed(shipped("saga_model_config_small.json"), sample_size=4096)

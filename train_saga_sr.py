@@ -59,8 +59,7 @@ class SAGASRTrainer(TrainingModule):
         x_t = interpolate(y, noise, t)
         velocity = self.model.velocity(x_t, t, cond, drop_lr, drop_text)
         weight = self.model.family.weight(frame, x_t, t, hr_end_hz)
-        loss = velocity_loss(velocity, y, noise, weight).mean()
-        return self.counted(batch, loss, self.model.family.loss(frame, z_h, hr_end_hz))
+        return self.counted(batch, velocity_loss(velocity, y, noise, weight).mean())
 
     def encode_batch(self, batch: Batch) -> tuple[Tensor, Conditioning]:
         """HR latent [B, D, L] and the conditions, HR and LR encoded in one go."""
@@ -79,8 +78,7 @@ class SAGASRTrainer(TrainingModule):
             rolloff_hz = torch.tensor(pairs, device=self.device)
         passband_hz = self._from_metadata(metadata, "lr_passband_hz")
         cond = Conditioning(lr_latent, text, rolloff_hz, passband_hz)
-        draws = [item["draw"] for item in metadata] if self.training else None
-        return hr_latent, replace(cond, frame=self.model.frame(cond, draws))
+        return hr_latent, replace(cond, frame=self.model.frame(cond))
 
     def draw(self, batch: Batch, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Time [B], noise [B, D, L] and condition dropout [B], [B]: functions of (seed, draw)."""

@@ -252,9 +252,8 @@ class DiffusionSection(Section):
     null_lr_value: float = 0.0
     """Ours: every element of an absent LR latent (0 for the VAE; outside the data for MDCT)."""
     patch: PatchSection | None = None
-    """Ours: tokens are patches of an MDCT latent (`weightfree.patches`); null: latent frames."""
-    prior_width: Width | None = None
-    """Ours: width of `prior.PriorPredictor`; null with `patch`, and for an autoencoder."""
+    """Ours, of an MDCT: its tokens are patches (`weightfree.patches`). null, of an autoencoder:
+    they are latent frames."""
     student_steps: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
     """Ours: a student (`saga_sr.distill`), made for these numbers of steps; null: none."""
 
@@ -329,9 +328,8 @@ class SamplingSection(Section):
     level_temperature: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Ours, of an MDCT with levels: the size of the noise that levels start from. 1 samples them
     as the paper samples everything, 0 starts from what is expected: quieter choices."""
-    target_rolloff: Annotated[float, Field(ge=0, lt=1)] | None = 0.9
-    """f_h for audio whose true roll-off is unknown, as a fraction of the Nyquist frequency; null:
-    what the low band promises (`saga_sr.frame.Family.default_target_hz`)."""
+    target_rolloff: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """f_h for audio whose true roll-off is unknown, as a fraction of the Nyquist frequency."""
 
 
 @dataclass(frozen=True)
@@ -403,7 +401,6 @@ class ModelConfig(Section):
         dit = model.diffusion.config
         feedforward = dit.ff_kwargs.get("mult", 4) * (3 if dit.ff_kwargs.get("glu", True) else 2)
         count = int((4 + feedforward) * dit.depth * dit.embed_dim**2)  # attention: q, k, v and out
-        count += 3 * (model.diffusion.prior_width or 0) ** 2
         if model.pretransform.type == "autoencoder":
             for part in (model.pretransform.config.encoder, model.pretransform.config.decoder):
                 widths = [part.config.channels * m for m in (1, *part.config.c_mults)]
@@ -564,8 +561,6 @@ def _patch_relations(values: _Values) -> Iterator[str]:
     if values.get(f"{_PRETRANSFORM}.type", str) != "mdct":
         yield f"{path} needs an MDCT as pretransform"
         return
-    if values.get(f"{_DIFFUSION}.prior_width"):
-        yield f"{path} and {_DIFFUSION}.prior_width: one of them must be null"
     if values.get(f"{_DIT}.global_cond_type", str) != "adaLN":
         yield f"{path} needs {_DIT}.global_cond_type adaLN: a prepended token is no patch"
     _, hop, channels = _latent_shape(values)
@@ -680,22 +675,14 @@ def _autoencoder_relations(values: _Values) -> Iterator[str]:
 
 
 def _mdct_relations(values: _Values) -> Iterator[str]:
-    is_mdct = values.get(f"{_PRETRANSFORM}.type", str) == "mdct"
-    patched = values.get(f"{_DIFFUSION}.patch", dict) is not None
-    if values.get(f"{_DIFFUSION}.prior_width") and not is_mdct:
-        yield f"{_DIFFUSION}.prior_width needs an MDCT as pretransform"
-    elif is_mdct and not patched and not values.get(f"{_DIFFUSION}.prior_width"):
-        yield f"an MDCT needs {_DIFFUSION}.patch (or {_DIFFUSION}.prior_width)"
-    promised = "target_rolloff" in (values.get("sampling", dict) or {})
-    promised = promised and values.get("sampling.target_rolloff", object) is None
-    if promised and not values.get(f"{_DIFFUSION}.prior_width"):
-        yield f"sampling.target_rolloff is null, which needs {_DIFFUSION}.prior_width"
     temperature = values.get("sampling.level_temperature", float)
     levels = f"{_PRETRANSFORM}.config.level_bins"
     if temperature is not None and temperature != 1 and not values.get(levels):
         yield f"sampling.level_temperature is {temperature:g}, which needs {levels}"
-    if not is_mdct:
+    if values.get(f"{_PRETRANSFORM}.type", str) != "mdct":
         return
+    if values.get(f"{_DIFFUSION}.patch", dict) is None:
+        yield f"an MDCT needs {_DIFFUSION}.patch"
     hop = values.get(f"{_PRETRANSFORM}.config.hop")
     if hop and hop % 2:
         yield f"{_PRETRANSFORM}.config.hop is {hop}, but must be even"

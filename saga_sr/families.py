@@ -3,7 +3,6 @@
 from saga_sr.config import AutoencoderPretransformSection, ModelConfig
 from saga_sr.frame import Family
 from saga_sr.pretransform import AutoencoderPretransform, Pretransform
-from saga_sr.weightfree.frame import MDCTFamily
 from saga_sr.weightfree.mdct import MDCTPretransform
 from saga_sr.weightfree.told import PatchFamily
 
@@ -20,13 +19,11 @@ def create_pretransform(config: ModelConfig) -> Pretransform:
 
 def create_family(config: ModelConfig, pretransform: Pretransform) -> Family:
     """What the family of ``pretransform`` brings to the method."""
-    if not isinstance(pretransform, MDCTPretransform):
+    patch = config.model.diffusion.patch
+    if patch is None:
         return Family()
-    diffusion = config.model.diffusion
-    if diffusion.patch is not None:
-        return PatchFamily(config, pretransform, diffusion.patch)
-    assert diffusion.prior_width is not None  # an MDCT has one of the two
-    return MDCTFamily(config, pretransform, diffusion.prior_width)
+    assert isinstance(pretransform, MDCTPretransform)  # as the config's relations say
+    return PatchFamily(config, pretransform, patch)
 
 
 def targets_end_with_spectrum(config: ModelConfig) -> bool:

@@ -8,12 +8,11 @@ size. A `Family` makes the frame of a batch from what the batch is conditioned o
 paper's, which leaves everything as it is. `saga_sr.families` chooses.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
     from saga_sr.model import Conditioning
@@ -47,19 +46,10 @@ class Frame:
 
 
 class Family:
-    """What a family of latents brings to the paper's method; the paper's brings nothing.
+    """What a family of latents brings to the paper's method; the paper's brings nothing."""
 
-    Attributes:
-        parts: modules that are trained and saved with the model, by the names of their weights.
-        trained_apart: names of those that learn by `loss` alone.
-    """
-
-    def __init__(self) -> None:
-        self.parts: dict[str, nn.Module] = {}
-        self.trained_apart: tuple[str, ...] = ()
-
-    def frame(self, cond: "Conditioning", draws: Sequence[int] | None = None) -> Any:
-        """The frame of a batch; ``draws`` are the numbers of its items while training."""
+    def frame(self, cond: "Conditioning") -> Any:
+        """The frame of a batch."""
         return Frame(cond.lr_latent)
 
     def prepare(self, dit: Any) -> None:
@@ -106,11 +96,3 @@ class Family:
             Broadcastable to [B, D, L].
         """
         return torch.ones_like(hr_end_hz)[:, None, None]
-
-    def loss(self, frame: Any, hr_latent: Tensor, hr_end_hz: Tensor) -> Tensor:
-        """What the frame itself learns by, a scalar; of ``hr_latent`` [B, D, L]; see `weight`."""
-        return hr_latent.new_zeros(())
-
-    def default_target_hz(self, frame: Any, rolloff_low_hz: Tensor) -> Tensor:
-        """f_h [B] where nobody says one and the config has none; f_l [B] at least."""
-        raise ValueError("sampling.target_rolloff is null, and this family promises none")

@@ -18,7 +18,7 @@ Shapes: B items, D latent channels, L latent frames, N text tokens, E width of t
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -142,8 +142,6 @@ class SAGASRModel(nn.Module):
             nn.init.zeros_(self.step_embed.weight)
         self.family = create_family(config, self.pretransform)
         self.family.prepare(self.dit)
-        for name, part in self.family.parts.items():
-            self.add_module(name, part)
         seconds = {"seconds_start": 0.0, "seconds_total": config.duration_s}
         self._seconds = {name: seconds[name] for name in self.conditioners if name in seconds}
         self._freeze_unused()
@@ -183,21 +181,15 @@ class SAGASRModel(nn.Module):
             settings = config.text
             assert settings is not None  # a stage with text has its encoder's settings
             text = lr_audio.new_zeros(lr_audio.shape[0], settings.max_length, settings.dim)
-        cond = Conditioning(self.encode(lr_audio), text, passband_hz=passband_hz)
-        if not config.stage.rolloff:
-            return replace(cond, frame=self.frame(cond))
-        low_hz = spectral_rolloff(lr_audio, config.sample_rate)
-        default = config.sampling.target_rolloff
-        if target_rolloff_hz is None and default is not None:
-            target_rolloff_hz = unit_to_hz(default, config.sample_rate).expand(len(low_hz))
-        if target_rolloff_hz is not None:
-            cond = replace(
-                cond, rolloff_hz=torch.stack([low_hz, target_rolloff_hz.to(low_hz)], dim=1)
-            )
-            return replace(cond, frame=self.frame(cond))
-        frame = self.frame(replace(cond, rolloff_hz=low_hz[:, None]))
-        target_hz = self.family.default_target_hz(frame, low_hz)
-        return replace(cond, rolloff_hz=torch.stack([low_hz, target_hz], dim=1), frame=frame)
+        rolloff_hz = None
+        if config.stage.rolloff:
+            low_hz = spectral_rolloff(lr_audio, config.sample_rate)
+            if target_rolloff_hz is None:
+                default_hz = unit_to_hz(config.sampling.target_rolloff, config.sample_rate)
+                target_rolloff_hz = default_hz.expand(len(low_hz))
+            rolloff_hz = torch.stack([low_hz, target_rolloff_hz.to(low_hz)], dim=1)
+        cond = Conditioning(self.encode(lr_audio), text, rolloff_hz, passband_hz)
+        return replace(cond, frame=self.frame(cond))
 
     # --- the velocity ---------------------------------------------------------------------------
 
@@ -223,7 +215,7 @@ class SAGASRModel(nn.Module):
         Returns:
             [B, D, L], the predicted noise - data.
         """
-        frame = cond.frame or self.family.frame(cond)  # after `frame` FSDP gives the weights up
+        frame = self.frame(cond)
         if drop_lr is not None:
             frame = frame.without_lr(drop_lr, self.config.model.diffusion.null_lr_value)
         text = cond.text
@@ -248,12 +240,9 @@ class SAGASRModel(nn.Module):
         c_in, c_skip, c_out = (gain[:, None, None] for gain in gains)
         return c_in, c_skip, c_out, time
 
-    def frame(self, cond: Conditioning, draws: Sequence[int] | None = None) -> Frame:
-        """The coordinates that the flow of a batch runs in; ``draws`` number its items in training.
-
-        A method of the model, for which FSDP gathers weights.
-        """
-        return cond.frame or self.family.frame(cond, draws)
+    def frame(self, cond: Conditioning) -> Frame:
+        """The coordinates that the flow of a batch runs in."""
+        return cond.frame or self.family.frame(cond)
 
     def guided_velocity(
         self,
@@ -389,21 +378,6 @@ class SAGASRModel(nn.Module):
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters that the stage trains."""
         return ((n, p) for n, p in self.named_parameters() if p.requires_grad)
-
-    def trained_apart(self) -> list[list[nn.Parameter]]:
-        """What the stage trains, in parts that share no loss."""
-        parts: dict[str, list[nn.Parameter]] = {}
-        for name, parameter in self.trainable():
-            parts.setdefault(self._part(name), []).append(parameter)
-        return list(parts.values())
-
-    def freeze_all_but(self, part: Literal["prior", "flow"]) -> None:
-        """From here on `trainable` is only what predicts the prior, or only the rest."""
-        for name, parameter in self.trainable():
-            parameter.requires_grad_(self._part(name) == part)
-
-    def _part(self, name: str) -> str:
-        return "prior" if name.split(".", 1)[0] in self.family.trained_apart else "flow"
 
     def _freeze_unused(self) -> None:
         """Only what the stage's forward reaches has a gradient; DDP, Adam and EMA skip the rest."""

@@ -6,8 +6,7 @@ Every stage is one of the README's commands, printed before it runs:
 
 1. fetch a real corpus (FoxDot's sounds, from the Python package index);
 2. take a held-out sound, cut it off at 4 kHz, and upsample it with the shipped model;
-3. fine-tune what the shipped model expects of a low band on these sounds alone, for a few minutes
-   (F2, `saga_sr.weightfree.prior`);
+3. fine-tune the shipped model on these sounds alone, for a few minutes;
 4. measure both models on all held-out sounds of it, beside the unprocessed input.
 
 The shipped model knows a little of everything; the tuned one should know these instruments better.
@@ -29,10 +28,7 @@ from saga_sr.support.errors import UserError, run_cli
 MODEL = ROOT / "models" / "saga-sr-demo"
 CUTOFF_HZ = 4000
 CATEGORY = "effects"  # nearly all of FoxDot
-FINE_TUNING = (
-    "--train_only", "prior", "--learning_rate", "1e-3", "--batch_size", "16",
-    "--compute_rolloff", "--augment",
-)  # fmt: skip
+FINE_TUNING = ("--learning_rate", "1e-4", "--batch_size", "16", "--augment")
 
 
 def run(title: str, *command: str | Path) -> None:
@@ -105,7 +101,7 @@ def main() -> None:
     print(f"\nThat took {time.monotonic() - start:.0f} s. Now the same model learns this corpus.")
     tuned = output / "training" / "export"
     train, held_out = corpus / "train_fullband" / CATEGORY, corpus / "val" / CATEGORY
-    run("Fine-tune it (F2)", "train_saga_sr.py", "--train_dir", train,
+    run("Fine-tune it", "train_saga_sr.py", "--train_dir", train,
         "--val_dir", held_out, "--model_config", MODEL / "config.json", "--init_from", MODEL,
         *FINE_TUNING, "--max_steps", str(options.steps), "--val_every_n_steps", str(options.steps),
         "--val_num_clips", "8", "--output_dir", tuned.parent, "--overwrite")  # fmt: skip

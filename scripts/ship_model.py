@@ -1,7 +1,7 @@
 """Export a trained run as the folder that the repository ships: half precision, measured sampling.
 
     python scripts/ship_model.py runs/demo --output models/saga-sr-demo \
-        --target_rolloff expected --num_steps 8 --emulate_linear_steps 8 --solver ab2
+        --target_rolloff 0.7 --num_steps 8 --emulate_linear_steps 8 --solver ab2
 
 The sampling values are what `saga_sr.evaluate --sweep` and `benchmarks/quality/solvers.py` found
 best; they become the model's own defaults. The averaged weights of the run's export are rounded to
@@ -30,11 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=summary, epilog=details)
     parser.add_argument("run", type=Path, help="output folder of train_saga_sr.py")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument(
-        "--target_rolloff",
-        type=lambda word: word if word == "expected" else float(word),
-        help="a number in [0, 1), or `expected`: what the low band promises",
-    )
+    parser.add_argument("--target_rolloff", type=float, help="in [0, 1)")
     parser.add_argument("--num_steps", type=int)
     parser.add_argument("--emulate_linear_steps", type=int, help="up to --num_steps: linear")
     parser.add_argument("--solver")
@@ -59,7 +55,6 @@ def main() -> None:
         model.config = model.config.with_num_steps(options.num_steps)
     for name in SAMPLING:
         if (value := getattr(options, name)) is not None:
-            value = None if value == "expected" else value
             model.config = model.config.replacing(f"sampling.{name}", value)
     folder = model.save_pretrained(options.output, dtype=torch.float16)
     if options.corpus is not None:

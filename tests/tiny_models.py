@@ -33,32 +33,26 @@ def changed(raw: dict[str, Any], **values: Any) -> dict[str, Any]:
 
 
 def tiny_demo(**values: Any) -> dict[str, Any]:
-    """The shipped demo model's config (with its prior), its DiT of 64 x 2, hop 64 and segments of
-    4096 samples."""
+    """saga_model_config_demo.json with a DiT of 64 x 2, hop 64 without levels, tokens of 8 bins x
+    4 frames, segments of 4096 samples, and a T5."""
     raw = changed(
-        shipped("models/saga-sr-demo/config.json"),
+        shipped("saga_model_config_demo.json"),
         sample_size=4096,
-        model__diffusion__compute_rolloff=False,
         model__pretransform__config__hop=64,
+        model__pretransform__config__level_bins=None,
         model__io_channels=64,
         model__conditioning__cond_dim=64,
+        model__diffusion__patch={"bins": 8, "frames": 4},
     )
     raw["model"]["diffusion"]["config"] |= {
-        "io_channels": 64, "input_concat_dim": 64, "embed_dim": 64, "depth": 2, "num_heads": 2,
+        "io_channels": 32, "input_concat_dim": 69, "embed_dim": 64, "depth": 2, "num_heads": 2,
         "cond_token_dim": 64, "global_cond_dim": 128, "prepend_cond_dim": 64,
     }  # fmt: skip
-    raw["model"]["conditioning"]["configs"][0]["config"] |= {"dim": 24, "max_length": 12}
-    return changed(raw, **values)
-
-
-def tiny_patches(**values: Any) -> dict[str, Any]:
-    """`tiny_demo` as saga_model_config_demo.json has it: tokens of 8 bins x 4 frames, no prior."""
-    raw = tiny_demo(
-        model__diffusion__patch={"bins": 8, "frames": 4},
-        model__diffusion__prior_width=None,
-        sampling__target_rolloff=0.8,
-    )
-    raw["model"]["diffusion"]["config"] |= {"io_channels": 32, "input_concat_dim": 69}
+    raw["model"]["conditioning"]["configs"][0] = {
+        "id": "prompt",
+        "type": "t5",
+        "config": {"t5_model_name": "t5-base", "dim": 24, "max_length": 12},
+    }
     return changed(raw, **values)
 
 

@@ -436,7 +436,7 @@ def demo(machine: Machine, sizes: Sizes, report: Report) -> None:
         steps = str(sizes.demo_steps)
         lines = [
             ["train", "--train_dir", root / "train", "--val_dir", root / "val", "--model_config",
-             DEMO_MODEL / "config.json", "--init_from", DEMO_MODEL, "--compute_rolloff",
+             DEMO_MODEL / "config.json", "--init_from", DEMO_MODEL,
              "--batch_size", "2", "--max_steps", steps, "--val_every_n_steps", steps,
              "--val_num_clips", "1", "--val_num_train_clips", "0", "--num_workers", "0",
              "--logger", "csv", "--accelerator", machine.accelerator, "--output_dir", trained],

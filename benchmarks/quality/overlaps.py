@@ -88,9 +88,8 @@ def main() -> None:
     flags = parser.parse_args()
     model = SAGASRModel.from_pretrained(flags.model)
     config, audio = model.config, steady_input(flags.seconds)
-    sampling, target_hz = config.with_num_steps(flags.num_steps).sampling, None
-    if sampling.target_rolloff is not None:
-        target_hz = unit_to_hz(sampling.target_rolloff, RATE).item()
+    sampling = config.with_num_steps(flags.num_steps).sampling
+    target_hz = unit_to_hz(sampling.target_rolloff, RATE).item()
     settings = Settings(sampling, CUTOFF_HZ, target_rolloff_hz=target_hz)
     frames = -(-audio.shape[-1] // config.downsampling_ratio)
     grid = WindowGrid.covering(frames, config.latent_length, model.pretransform.margin_frames)

@@ -5,7 +5,7 @@
 
 Both checkouts train the same steps with the same seed on the same clips, by their own
 ``train_saga_sr.py`` in processes of their own: the small config with a thin VAE at F0, F1 and F2
-(random weights), and the shipped demo model's config. Printed is the largest relative difference
+(random weights), and the demo config. Printed is the largest relative difference
 of the losses, in training and in validation, and of what restored audio measures; 0 means bit for
 bit. The exit code is 1 where a loss of the VAE's stages differs at all, or anything else by more
 than rounding.
@@ -72,7 +72,7 @@ def main() -> int:
         small = thin_small(build_tiny_t5(root / "t5", dim=24))
         stages = {"F0": small, "F1": text_and_rolloff(small), "F2": text_and_rolloff(small)}
         stages["F1"]["model"]["diffusion"]["compute_rolloff"] = False
-        stages["demo"] = shipped("models/saga-sr-demo/config.json")
+        stages["demo"] = shipped("saga_model_config_demo.json")
         for name, raw in stages.items():
             config = root / f"{name}.json"
             config.write_text(json.dumps(raw), encoding="utf-8")

@@ -28,7 +28,6 @@ MENDED = {  # what is said of each kind of `saga_sr.audio.repair.NOTES`
     "begins_damaged": "mended_begins_damaged",
     "ends_damaged": "mended_ends_damaged",
 }
-_BRIGHT = 0.7  # where the slider stands while brightness is left to the recording
 
 
 # ---------------------------------------------------------------------------- what is shown
@@ -184,14 +183,10 @@ def control_settings(config: ModelConfig) -> dict[str, dict[str, Any]]:
     """Value, range and visibility of each control, from a model's ``sampling`` block."""
     sampling, stage = config.sampling, config.stage
     highest_hz = (config.sample_rate / 2 - 1) // 100 * 100
-    automatic = sampling.target_rolloff is None
-    unit = _BRIGHT if sampling.target_rolloff is None else sampling.target_rolloff
-    default_hz = unit_to_hz(unit, config.sample_rate).item()
+    default_hz = unit_to_hz(sampling.target_rolloff, config.sample_rate).item()
     rolloff_hz = min(round(default_hz / 100) * 100, highest_hz)
     return {
-        "automatic": {"value": automatic, "visible": stage.rolloff and automatic},
-        "rolloff_hz": _slider(rolloff_hz, 1000, highest_hz, 100)
-        | {"visible": stage.rolloff, "interactive": not automatic},
+        "rolloff_hz": _slider(rolloff_hz, 1000, highest_hz, 100) | {"visible": stage.rolloff},
         "prompt": {"visible": stage.text},
         "num_steps": _slider(sampling.num_steps, 1, 100, 1),
         "guidance_acoustic": _slider(sampling.guidance_acoustic, 1, 3, 0.1)

@@ -54,7 +54,6 @@ def restore_clip(
 
 def options_from(
     config: ModelConfig,
-    automatic: bool,
     rolloff_hz: float,
     prompt: str,
     num_steps: float,
@@ -86,7 +85,7 @@ def options_from(
             )
     stage = config.stage
     return UpsampleOptions(
-        target_rolloff_hz=rolloff_hz if stage.rolloff and not automatic else None,
+        target_rolloff_hz=rolloff_hz if stage.rolloff else None,
         prompt=prompt if stage.text else "",
         num_steps=int(num_steps),
         guidance_acoustic=guidance_acoustic if can_guide(config) else None,

@@ -121,11 +121,6 @@ class Page:
         self.model = gr.Dropdown(
             labels, value=labels[0], label=I18N("model"), visible=len(labels) > 1
         )
-        self.automatic = gr.Checkbox(
-            label=I18N("automatic"),
-            elem_id="automatic",
-            **settings["automatic"],
-        )
         self.rolloff_hz = gr.Slider(
             label=I18N("rolloff"),
             info=I18N("rolloff_info"),
@@ -172,7 +167,6 @@ class Page:
 
     def _connect(self) -> None:
         tuned = [
-            self.automatic,
             self.rolloff_hz,
             self.prompt,
             self.num_steps,
@@ -182,7 +176,6 @@ class Page:
         shown = [self.stage, self.status, self.run, self.halt]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         self.drop.upload(self.on_upload, None, shown, trigger_mode="multiple", **quiet)
-        self.automatic.input(self.on_automatic, self.automatic, self.rolloff_hz, **quiet)
         self.model.change(self.on_model, self.model, tuned, **quiet)
         self.run.click(self.on_run, [self.model, *tuned, self.seed], shown, **quiet)
         self.halt.click(self.on_halt, None, None, **quiet)
@@ -224,14 +217,9 @@ class Page:
         settings = facts.control_settings(self.studio.configs[label])
         yield {getattr(self, name): gr.update(**values) for name, values in settings.items()}
 
-    def on_automatic(self, automatic: bool) -> Any:
-        """The slider counts where brightness is not left to the recording."""
-        return gr.update(interactive=not automatic)
-
     def on_run(
         self,
         label: str,
-        automatic: bool,
         rolloff_hz: float,
         prompt: str,
         num_steps: float,
@@ -248,7 +236,6 @@ class Page:
         try:
             options = self.studio.options(
                 label,
-                automatic=automatic,
                 rolloff_hz=rolloff_hz,
                 prompt=prompt,
                 num_steps=num_steps,

@@ -83,7 +83,6 @@ def load_weights(module: TrainingModule, options: argparse.Namespace) -> None:
         module.teacher = teacher = weights.load_teacher(model, options.distill_from)
         if options.compile:
             teacher.dit.transformer.compile()
-        model.freeze_all_but("flow")  # coordinates are the teacher's
         sampling = teacher.config.sampling
         say(
             f"{options.distill_from} teaches, in {options.teacher_steps} steps with "

@@ -42,8 +42,7 @@ def learn_from(
     error = answer.float() - _taught(teacher, cond, x_t, steps, module.options.teacher_steps)
     # What a teacher says above the end of a clip's spectrum is an answer too.
     weight = module.model.family.weight(cond.frame, x_t, t, torch.full_like(t, inf))
-    loss = weighted_mean(error.square(), weight)
-    return module.counted(batch, loss, torch.zeros_like(loss))
+    return module.counted(batch, weighted_mean(error.square(), weight))
 
 
 def _taught(

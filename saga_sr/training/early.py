@@ -55,11 +55,6 @@ def resolve_config(options: argparse.Namespace) -> ModelConfig:
     problems = untrained_guidance(config)
     if config.model.diffusion.student_steps and not options.distill_from:
         problems.append("model.diffusion.student_steps: a student is trained with --distill_from")
-    if options.train_only and config.model.diffusion.prior_width is None:
-        problems.append(
-            f"--train_only {options.train_only}: the config has no prior "
-            "(model.diffusion.prior_width), so there is one part only"
-        )
     if options.val_cutoff_hz >= config.sample_rate / 2:
         problems.append(f"--val_cutoff_hz is {options.val_cutoff_hz:g}, at or above Nyquist")
     if problems:

@@ -18,7 +18,6 @@ LOGGERS = ("tensorboard", "csv", "wandb")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 OPTIMIZERS = ("adamw", "adamw8bit")
 PARAMETERISATIONS = ("flow", "v")
-TRAINED_PARTS = ("prior", "flow")
 LAUNCHER_VARIABLES = {"WORLD_SIZE", "SLURM_NTASKS", "MASTER_ADDR"}  # torchrun, srun, by hand
 LEAST = {
     "batch_size": 1,
@@ -211,9 +210,6 @@ def _rare(group: _Group) -> None:
         "a GPU)")  # fmt: skip
     add("--augment", action="store_true",
         help="gain, polarity, channel swap, speed and mixing, for small corpora")  # fmt: skip
-    add("--train_only", choices=TRAINED_PARTS,
-        help="prior: where the flow starts, in larger batches and minutes; flow: the DiT, with the "
-        "prior of --init_from as it is (default: both)")  # fmt: skip
     add("--overfit_clips", type=int, default=0, metavar="N",
         help="train on N fixed clips only: can the model memorise them?")  # fmt: skip
     add("--fast_dev_run", action="store_true",
@@ -240,8 +236,6 @@ def _values(options: argparse.Namespace) -> Iterator[str]:
 def _starts(options: argparse.Namespace) -> Iterator[str]:
     if options.export_only and options.checkpoint is None:
         yield "--export_only needs --checkpoint"
-    if options.train_only == "flow" and not options.init_from:
-        yield "--train_only flow needs --init_from, whose prior it leaves as it is"
     if options.distill_from:
         for flag in ("init_from", "pretrained_ckpt", "pretransform_ckpt"):
             if getattr(options, flag):
@@ -249,8 +243,6 @@ def _starts(options: argparse.Namespace) -> Iterator[str]:
         for flag in ("guidance_acoustic", "guidance_text"):
             if getattr(options, flag) is not None:
                 yield f"--{flag}: a student learns the guidance in the config of --distill_from"
-        if options.train_only:
-            yield "--train_only does not go with --distill_from, which trains the flow"
     elif options.distill_steps:
         yield "--distill_steps needs --distill_from"
     if options.init_from and options.pretrained_ckpt:

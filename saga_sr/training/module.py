@@ -54,8 +54,6 @@ class TrainingModule(L.LightningModule):
         self.model = SAGASRModel(config)
         self.model.activation_checkpointing = options.activation_checkpointing
         self.teacher: SAGASRModel | None = None  # of --distill_from
-        if options.train_only:
-            self.model.freeze_all_but(options.train_only)
         if options.compile:
             self.model.dit.transformer.compile()
         if options.detect_anomaly:
@@ -119,13 +117,10 @@ class TrainingModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of parts that share no loss, log that of all, stop if it is not finite."""
+        """Clip the norm, log it, stop if it is not finite."""
+        trained = [parameter for _, parameter in self.model.trainable()]
         limit = gradient_clip_val or math.inf
-        norms = [
-            whole(torch.nn.utils.clip_grad_norm_(part, limit))
-            for part in self.model.trained_apart()
-        ]
-        norm = torch.stack(norms).norm()
+        norm = whole(torch.nn.utils.clip_grad_norm_(trained, limit))
         self._stop_if_not_finite("gradient norm", norm)
         self._grad_norms.append(float(norm))
 
@@ -135,21 +130,16 @@ class TrainingModule(L.LightningModule):
             self.ema.update(self.global_step + 1)
         self._log_step()
 
-    def counted(self, batch: Batch, loss: Tensor, frame_loss: Tensor) -> Tensor:
-        """What a step minimises: the flow's loss and that of the frame, each kept for the log and
-        stopped at where it is not finite; with ``--train_only`` one of them."""
-        paths = [item["audio_path"] for item in batch[1]]
-        self._stop_if_not_finite("loss", loss, paths)
-        self._stop_if_not_finite("loss of the frame", frame_loss, paths)
-        self._micro_losses.append(torch.stack([loss.detach(), frame_loss.detach()]))
-        parts = {"flow": loss, "prior": frame_loss}
-        return parts[self.options.train_only] if self.options.train_only else loss + frame_loss
+    def counted(self, batch: Batch, loss: Tensor) -> Tensor:
+        """The loss of a step, kept for the log; training stops where it is not finite."""
+        self._stop_if_not_finite("loss", loss, [item["audio_path"] for item in batch[1]])
+        self._micro_losses.append(loss.detach())
+        return loss
 
     def _log_step(self) -> None:
         """The numbers of an optimiser step, before its checkpoint; the loss is the mean over all
         its clips, those of other micro-batches and processes included."""
-        losses = torch.stack(self._micro_losses)
-        loss, frame_loss = (self.trainer.strategy.reduce(part.mean()) for part in losses.T)
+        loss = self.trainer.strategy.reduce(torch.stack(self._micro_losses).mean())
         self._micro_losses.clear()
         now = time.monotonic()
         values = {
@@ -157,8 +147,6 @@ class TrainingModule(L.LightningModule):
             "train/grad_norm": self._grad_norms[-1],
             "train/lr": self.trainer.optimizers[0].param_groups[0]["lr"],
         }
-        if self.model.family.trained_apart:
-            values["train/frame_loss"] = float(frame_loss)
         if self._last_step_time is not None:
             values["train/clips_per_s"] = self.global_batch / (now - self._last_step_time)
         self._last_step_time = now

@@ -55,7 +55,7 @@ def _run(
         resume.refuse_changes(checkpoint["saga_sr"], resume.settings(options, config))
     L.seed_everything(options.seed, verbose=False)  # initial weights; draws have their own seeds
     data = open_training_data(options, config)
-    if config.stage.rolloff and config.sampling.target_rolloff is not None:
+    if config.stage.rolloff:
         target = data.default_target_rolloff(config)
         config = config.replacing("sampling.target_rolloff", target)
     module = trainer_class(config, options, build_text_encoder(options, config, data))

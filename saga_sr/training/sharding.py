@@ -22,9 +22,6 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-# What reaches weights of a `SAGASRModel` that belong to no layer, and is called from outside.
-FORWARD_METHODS = ("velocity", "frame")
-
 
 def shard(model: Any, mesh: DeviceMesh) -> None:
     """Shard a `SAGASRModel` in place, but for its frozen pretransform."""
@@ -32,8 +29,7 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
         fully_shard(layer, mesh=mesh)
     frozen = set(model.pretransform.parameters())
     fully_shard(model, mesh=mesh, reshard_after_forward=True, ignored_params=frozen)
-    for method in FORWARD_METHODS:
-        register_fsdp_forward_method(model, method)
+    register_fsdp_forward_method(model, "velocity")  # what is called from outside
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -214,8 +214,6 @@ def _target_hz(model: SAGASRModel, options: UpsampleOptions) -> float | None:
         return options.target_rolloff_hz
     unit = options.target_rolloff
     unit = config.sampling.target_rolloff if unit is None else unit
-    if unit is None:
-        return None  # what the low band of each window promises
     if not 0 <= unit < 1:
         raise UserError(f"--target_rolloff is {unit:g}; allowed: 0 to below 1")
     return unit_to_hz(unit, config.sample_rate).item()

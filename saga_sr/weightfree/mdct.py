@@ -13,9 +13,10 @@ and last edge are left unrotated, which makes the whole map square and orthonorm
 With ``level_bins`` every group of so many bins is followed by a channel that holds its level. The
 coefficients of a sound that is like noise have no sign that could be foretold: the best guess of
 each is 0, however loud they are, and a flow between noise and such data reads loudness from the
-energy of hundreds of numbers at once, where an error of one per cent is one of decibels. A level of
-its own is a number like any other, which a network can foretell and a solver follows easily (gain
-and shape, as in audio coding; Valin et al. 2012, RFC 6716). Decoding brings each group to its level.
+energy of hundreds of numbers at once, where an error of one per cent is one of decibels. A level
+of its own is a number like any other, which a network can foretell and a solver follows easily
+(gain and shape, as in audio coding; Valin et al. 2012, RFC 6716). Decoding brings each group to
+its level.
 """
 
 import math
@@ -23,7 +24,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from saga_sr.pretransform import Pretransform
@@ -32,10 +32,6 @@ from saga_sr.support.precision import in_full_precision
 if TYPE_CHECKING:
     from saga_sr.config import MDCTConfig
 
-LEVEL_BAND_HZ = 4000.0
-SURPRISE = 2.0  # times the expected level; with square-root companding 12 dB
-_INPUT_LIMIT = 10.0  # standard deviations
-LEVEL_FRAMES = 9  # 52 ms with a hop of 256
 LEVEL_GAIN = 2.0  # levels are settled before coefficients are: in time t they are larger
 LEVEL_FLOOR = 0.01  # in units of the latent
 
@@ -65,7 +61,6 @@ class MDCTPretransform(Pretransform):
         self.group = config.level_bins
         self.power = config.power
         self.level_floor = config.level_floor
-        self.level_bins = math.ceil(LEVEL_BAND_HZ / (sample_rate / 2 / config.hop))
         n = torch.arange(config.hop, dtype=torch.float64) + 0.5
         basis = torch.cos(math.pi / config.hop * n[:, None] * n[None, :])
         angle = math.pi / 4 * (1 + n[: config.hop // 2] / (config.hop / 2))  # of the sine window
@@ -122,26 +117,6 @@ class MDCTPretransform(Pretransform):
         below = (self.bin_hz < end_hz[:, None]).float()  # [B, H]
         return below.repeat(1, self.channels)[..., None]
 
-    def amplitude(self, latent: Tensor) -> Tensor:
-        """[B, D, L] -> magnitudes of the MDCT coefficients that it stands for, [B, C, H, L]."""
-        companded = latent.unflatten(1, (self.channels, self.hop)).abs() * self.band_std
-        return companded ** (1 / self.power)
-
-    def level(self, lr_latent: Tensor) -> Tensor:
-        """Root mean square of each channel's LR latent below `LEVEL_BAND_HZ` over `LEVEL_FRAMES`.
-
-        Music goes from -20 to -100 dB within a second, far more than a transformer with layer norms
-        can follow. Measured against what is heard in the low band at the same moment, the high band
-        is of one size nearly everywhere.
-        """
-        batch, _, frames = lr_latent.shape
-        bands = lr_latent.reshape(batch, self.channels, self.hop, frames)[:, :, : self.level_bins]
-        power = F.avg_pool1d(
-            bands.square().mean(dim=2), LEVEL_FRAMES, 1, LEVEL_FRAMES // 2, count_include_pad=False
-        )  # [B, C, L]
-        level = (power + self.level_floor**2).sqrt()
-        return level.repeat_interleave(self.hop, dim=1)
-
     def _rotate(self, blocks: Tensor, sine: Tensor) -> Tensor:
         """Rotate sample pairs mirrored at each inner boundary; ``-sine`` undoes ``sine``.
 
@@ -165,7 +140,7 @@ def log_level(level: Tensor) -> Tensor:
 
 
 def _gain(bins: Tensor, level: Tensor) -> Tensor:
-    """What brings groups of bins [B, G, group, L] to their levels [B, G, 1, L]; 1 of an encoding."""
+    """What brings bins [B, G, group, L] to their levels [B, G, 1, L]; 1 of an encoding."""
     rms = bins.square().mean(dim=2, keepdim=True).sqrt()
     return (level / LEVEL_GAIN).exp() / (rms + LEVEL_FLOOR)
 
@@ -174,24 +149,3 @@ def _with_levels(bins: Tensor, levels: Tensor, group: int, dim: int = 0) -> Tens
     """[..., H, ...] and [..., H / group, ...] on ``dim``: every group, and behind it its level."""
     both = [bins.unflatten(dim, (-1, group)), levels.unsqueeze(dim + 1)]
     return torch.cat(both, dim=dim + 1).flatten(dim, dim + 1)
-
-
-def share_of_surprises(power: Tensor, t: Tensor) -> Tensor:
-    """What an error counts where x_t is far louder than a scale says, at most 1.
-
-    Squared errors grow with what is there, and a few loud surprises would be all of the loss. The
-    share may depend on x_t, which the network hears, but not on the data: the best answer to a
-    squared error weighed by w(data) is E[w v | x_t] / E[w | x_t], which believes in no surprises,
-    and what is sampled is too quiet.
-
-    Args:
-        power: [B, ...], mean square of x_t around each place; noise and data are of size 1.
-        t: [B].
-    """
-    t = t.reshape(-1, *[1] * (power.dim() - 1))
-    return ((t**2 + (SURPRISE * (1 - t)) ** 2) / power).clamp(max=1)
-
-
-def bounded(value: Tensor) -> Tensor:
-    """Measured against a prediction that errs, a value may be far out of scale; kept within ten."""
-    return _INPUT_LIMIT * (value / _INPUT_LIMIT).tanh()

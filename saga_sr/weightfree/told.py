@@ -12,7 +12,6 @@ to find out, and with tokens in time and frequency it does (docs/demo_model/READ
 Shapes: B items, C channels, H bins (D = C x H latent channels), L frames; N tokens of P numbers.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saga_sr.frame import Family, Frame
-from saga_sr.weightfree.mdct import MDCTPretransform, bounded, log_level, share_of_surprises
+from saga_sr.weightfree.mdct import MDCTPretransform, log_level
 from saga_sr.weightfree.patches import PatchGrid, give_positions
 
 if TYPE_CHECKING:
@@ -31,7 +30,9 @@ if TYPE_CHECKING:
 LEVEL_FRAMES = 9  # 0.1 s with a hop of 512
 LEVEL_BELOW = 1.0  # in units of `log_level`: how far below the scale levels lie on average
 LEVEL_WEIGHT = 4.0
+SURPRISE = 2.0  # times the scale; with square-root companding 12 dB
 _MAGNITUDE_FLOOR = 0.02  # of the window's level
+_INPUT_LIMIT = 10.0  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,6 @@ class PatchFamily(Family):
     def __init__(
         self, config: "ModelConfig", pretransform: MDCTPretransform, patch: "PatchSection"
     ) -> None:
-        super().__init__()
         self.pretransform, self.sample_rate = pretransform, config.sample_rate
         num_bins = config.latent_dim // config.audio_channels
         levels = patch.bins // pretransform.group if pretransform.group else 0
@@ -87,7 +87,7 @@ class PatchFamily(Family):
         transformer = dit.transformer
         give_positions(transformer, self.grid.rows, transformer.layers[0].self_attn.dim_heads)
 
-    def frame(self, cond: "Conditioning", draws: Sequence[int] | None = None) -> PatchFrame:
+    def frame(self, cond: "Conditioning") -> PatchFrame:
         if cond.passband_hz is None:
             raise ValueError("the config has patches: passband_hz is needed")
         return self.listen(cond.lr_latent, cond.passband_hz)
@@ -98,7 +98,7 @@ class PatchFamily(Family):
         return noise * (1 + (level_temperature - 1) * self._is_level)
 
     def tokens(self, x_t: Tensor, frame: PatchFrame) -> Tensor:
-        data = self.grid.to_tokens(bounded((1 - frame.told) * x_t))
+        data = self.grid.to_tokens(_bounded((1 - frame.told) * x_t))
         return torch.cat([data, frame.heard], dim=2).mT
 
     def latent(self, answer: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class PatchFamily(Family):
         are few, `LEVEL_WEIGHT` times."""
         tokens = self.grid.to_tokens((1 - self._is_level) * x_t)
         power = tokens.square().sum(dim=2, keepdim=True) / self.coefficients.token_dim
-        share = self.grid.from_tokens(share_of_surprises(power, t).expand_as(tokens))
+        share = self.grid.from_tokens(_share_of_surprises(power, t).expand_as(tokens))
         counted = torch.lerp(share, torch.full_like(share, LEVEL_WEIGHT), self._is_level)
         return self._generated(frame, hr_end_hz) * counted
 
@@ -156,7 +156,7 @@ class PatchFamily(Family):
         loudness = (level / window).log() / 2
         loudness = loudness.unflatten(2, (-1, grid.frames)).transpose(1, 2).flatten(2)  # [B,K,C f]
         heard = [
-            grid.to_tokens(bounded((lr_latent - mean) / scale)),
+            grid.to_tokens(_bounded((lr_latent - mean) / scale)),
             self.coefficients.to_tokens(magnitude),
             loudness.repeat_interleave(grid.rows, dim=1),
             grid.row_values(share[..., None], length // grid.frames),
@@ -164,3 +164,24 @@ class PatchFamily(Family):
         told = (share == 1).to(lr_latent).repeat_interleave(grid.bins, dim=1)
         everywhere = told.repeat(1, grid.channels)[..., None]
         return PatchFrame(lr_latent, everywhere, mean, scale, torch.cat(heard, dim=-1))
+
+
+def _share_of_surprises(power: Tensor, t: Tensor) -> Tensor:
+    """What an error counts where x_t is far louder than a scale says, at most 1.
+
+    Squared errors grow with what is there, and a few loud surprises would be all of the loss. The
+    share may depend on x_t, which the network hears, but not on the data: the best answer to a
+    squared error weighed by w(data) is E[w v | x_t] / E[w | x_t], which believes in no surprises,
+    and what is sampled is too quiet.
+
+    Args:
+        power: [B, ...], mean square of x_t around each place; noise and data are of size 1.
+        t: [B].
+    """
+    t = t.reshape(-1, *[1] * (power.dim() - 1))
+    return ((t**2 + (SURPRISE * (1 - t)) ** 2) / power).clamp(max=1)
+
+
+def _bounded(value: Tensor) -> Tensor:
+    """Measured against a scale that errs, a value may be far out of scale; kept within ten."""
+    return _INPUT_LIMIT * (value / _INPUT_LIMIT).tanh()

@@ -72,8 +72,7 @@ def wav(path: Path, frames: int = 4000, channels: int = 1, rate: int = 8000) -> 
 
 
 def demo_config(**values: object) -> ModelConfig:
-    values = {"model__diffusion__compute_rolloff": False} | values
-    return parse_model_config(changed(shipped("models/saga-sr-demo/config.json"), **values))
+    return parse_model_config(changed(shipped("saga_model_config_demo.json"), **values))
 
 
 @pytest.fixture(scope="module")
@@ -230,20 +229,11 @@ def test_controls_are_shown_where_the_model_has_them_and_hold_its_defaults(stage
     assert settings["prompt"]["visible"] == settings["guidance_text"]["visible"] == (stage == "F2")
     assert settings["num_steps"]["value"] == config.sampling.num_steps
     for name, slider in settings.items():
-        if name not in ("automatic", "prompt"):
+        if name != "prompt":
             assert slider["minimum"] <= slider["value"] <= slider["maximum"]
     assert settings["rolloff_hz"]["maximum"] < config.sample_rate / 2
-    assert settings["automatic"]["value"]
-    assert not settings["rolloff_hz"]["interactive"]
-    assert settings["automatic"]["visible"] == (stage != "F0")
-
-
-def test_controls_of_a_model_with_a_fixed_target_show_it() -> None:
-    config = demo_config(**STAGES["F1"], sampling={"target_rolloff": 0.5})
-    settings = facts.control_settings(config)
-    assert not settings["automatic"]["visible"]
-    assert settings["rolloff_hz"]["interactive"]
-    assert settings["rolloff_hz"]["value"] == pytest.approx(0.5 * 22050, abs=100)
+    target_hz = config.sampling.target_rolloff * config.sample_rate / 2
+    assert settings["rolloff_hz"]["value"] == pytest.approx(target_hz, abs=100)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -263,10 +253,8 @@ def test_acoustic_guidance_is_offered_where_the_model_was_trained_for_it(
 @pytest.mark.parametrize("stage", STAGES)
 def test_options_leave_out_what_the_model_does_not_have(stage: str) -> None:
     config = demo_config(**STAGES[stage])
-    options = options_from(config, False, 9000, "rain", 7.0, 1.5, 1.2, 3.0)
-    automatic = options_from(config, True, 9000, "rain", 7.0, 1.5, 1.2, 3.0)
+    options = options_from(config, 9000, "rain", 7.0, 1.5, 1.2, 3.0)
     assert (options.target_rolloff_hz is None) == (stage == "F0")
-    assert automatic.target_rolloff_hz is None
     assert (options.prompt == "rain") == (stage == "F2")
     assert (options.guidance_text is None) == (stage != "F2")
     assert (options.num_steps, options.seed) == (7, 3)
@@ -278,7 +266,7 @@ def test_a_student_is_offered_no_guidance_and_given_none() -> None:
     assert settings["prompt"]["visible"]
     assert not settings["guidance_acoustic"]["visible"]
     assert not settings["guidance_text"]["visible"]
-    options = options_from(config, False, 9000, "rain", 2.0, 1.0, 1.0, 3.0)
+    options = options_from(config, 9000, "rain", 2.0, 1.0, 1.0, 3.0)
     assert (options.guidance_acoustic, options.guidance_text, options.num_steps) == (None, None, 2)
     sampling = config.with_num_steps(2).sampling
     assert (sampling.num_steps, sampling.emulate_linear_steps) == (2, 2)
@@ -287,19 +275,19 @@ def test_a_student_is_offered_no_guidance_and_given_none() -> None:
 @pytest.mark.parametrize("seed", [None, -1, 1.5, MAX_SEED + 1, 1e30, float("inf"), float("nan")])
 def test_options_a_seed_that_is_none_is_refused(seed: float | None) -> None:
     with pytest.raises(UserError, match=f"whole number from 0 to {MAX_SEED}"):
-        options_from(demo_config(), False, 9000, "", 7, 1, 1, seed)
+        options_from(demo_config(), 9000, "", 7, 1, 1, seed)
 
 
 def test_options_the_largest_seed_is_taken() -> None:
-    assert options_from(demo_config(), False, 9000, "", 7, 1, 1, MAX_SEED).seed == MAX_SEED
+    assert options_from(demo_config(), 9000, "", 7, 1, 1, MAX_SEED).seed == MAX_SEED
 
 
 @pytest.mark.parametrize(
     ("name", "at", "value"),
-    [("Steps", 4, 1e9), ("Steps", 4, 0), ("Acoustic", 5, 1e30), ("Target", 2, float("nan"))],
+    [("Steps", 3, 1e9), ("Steps", 3, 0), ("Acoustic", 4, 1e30), ("Target", 1, float("nan"))],
 )
 def test_options_beyond_a_slider_are_refused(name: str, at: int, value: float) -> None:
-    controls: list[Any] = [demo_config(), False, 9000, "", 7, 1, 1, 0]
+    controls: list[Any] = [demo_config(), 9000, "", 7, 1, 1, 0]
     controls[at] = value
     with pytest.raises(UserError, match=rf"^{name}.* may be from"):
         options_from(*controls)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from tiny_models import built, tiny_patches, tiny_vae
+from tiny_models import built, tiny_demo, tiny_vae
 
 from saga_sr.config import parse_model_config, student_config
 from saga_sr.model import SAGASRModel
@@ -30,7 +30,7 @@ def script() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("raw", [tiny_vae(sampling__guidance_acoustic=1.4), tiny_patches()])
+@pytest.mark.parametrize("raw", [tiny_vae(sampling__guidance_acoustic=1.4), tiny_demo()])
 def test_teacher_and_student_are_measured_on_the_same_segments(
     script: ModuleType, raw: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

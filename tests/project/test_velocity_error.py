@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_models import built, tiny_demo, tiny_patches, tiny_vae
+from tiny_models import built, tiny_demo, tiny_vae
 
-from saga_sr.model import Conditioning, SAGASRModel
+from saga_sr.model import Conditioning
 from saga_sr.support.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 RATE = 44100
-CONFIGS = {"prior": tiny_demo, "patches": tiny_patches, "vae": tiny_vae}
+CONFIGS = {"patches": tiny_demo, "vae": tiny_vae}
 
 
 @pytest.fixture(scope="module")
@@ -104,23 +104,14 @@ def test_flags_that_cannot_be_used_are_listed_before_the_model_is_loaded(
         assert words in str(error.value)
 
 
-@pytest.mark.parametrize("family", ["prior", "patches"])
-def test_what_is_missing_lies_between_the_cutoff_and_the_end_of_the_spectrum(family: str) -> None:
-    model: SAGASRModel = built(CONFIGS[family]())
-    latent = 0.1 * torch.randn(1, *_shape(model), generator=torch.Generator().manual_seed(1))
+def test_what_is_missing_lies_between_the_cutoff_and_the_end_of_the_spectrum() -> None:
+    model = built(tiny_demo())
+    shape = (1, model.config.latent_dim, model.config.latent_length)
+    latent = 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
     passband_hz = torch.tensor([6000.0])
     frame = model.frame(Conditioning(latent, passband_hz=passband_hz))
     missing = model.family.missing(frame, torch.tensor([15000.0])).expand_as(latent)
     bin_hz = (torch.arange(latent.shape[1]) + 0.5) * RATE / 2 / latent.shape[1]
     assert not missing[:, bin_hz > 15000].any()
-    if family == "patches":
-        assert missing[:, (bin_hz > 6000) & (bin_hz < 15000)].all()
-        assert not missing[:, bin_hz < 6000 - 8 * RATE / 2 / latent.shape[1]].any()
-    else:  # a predictor of its own decides
-        share = frame.prior.std / frame.prior.scale
-        below = (bin_hz < 15000)[:, None]
-        assert torch.equal(missing[0] > 0, (share[0] > 0.5).expand_as(missing[0]) & below)
-
-
-def _shape(model: SAGASRModel) -> tuple[int, int]:
-    return model.config.latent_dim, model.config.latent_length
+    assert missing[:, (bin_hz > 6000) & (bin_hz < 15000)].all()
+    assert not missing[:, bin_hz < 6000 - 8 * RATE / 2 / latent.shape[1]].any()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import built, changed, text_and_rolloff, tiny_demo, tiny_patches, tiny_vae
+from tiny_models import built, changed, text_and_rolloff, tiny_demo, tiny_vae
 from tiny_runs import flags, run_training
 from tiny_text_models import build_tiny_t5
 
@@ -54,7 +54,7 @@ def _inputs(model: SAGASRModel) -> tuple[torch.Tensor, torch.Tensor, Conditionin
     return torch.randn(cond.lr_latent.shape, generator=generator), torch.tensor([1.0, 0.5]), cond
 
 
-@pytest.mark.parametrize("raw", [tiny_patches(), text_and_rolloff(tiny_vae())])
+@pytest.mark.parametrize("raw", [tiny_demo(), text_and_rolloff(tiny_vae())])
 def test_a_student_starts_as_its_teacher_and_can_hear_how_long_its_step_is(
     raw: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -110,24 +110,8 @@ def test_distilled_at_f2_with_a_thin_vae_and_resumed(
         run_training(train, argv)
 
 
-def test_the_prior_of_a_student_is_its_teachers(train: Any, corpus: Path) -> None:
-    raw = tiny_demo(training__learning_rate=1e-2)
-    _exported(raw, corpus / "teacher")
-    before = SAGASRModel.from_pretrained(corpus / "teacher").state_dict()
-    extra = ["--distill_from", str(corpus / "teacher")]
-    config = corpus / "teacher/config.json"
-    assert (
-        run_training(train, flags(corpus, corpus / "run", *extra, model_config=config, **QUICK))
-        == 0
-    )
-    after = SAGASRModel.from_pretrained(corpus / "run/export").state_dict()
-    changed_names = {n for n, value in before.items() if not torch.equal(value, after[n])}
-    assert any(name.startswith("dit.") for name in changed_names)
-    assert not any(name.startswith("prior_predictor.") for name in changed_names)
-
-
 def test_a_student_restores_files_of_any_length_with_its_own_steps_only(tmp_path: Path) -> None:
-    raw = text_and_rolloff(tiny_patches(**GUIDED))
+    raw = text_and_rolloff(tiny_demo(**GUIDED))
     student, _ = _student(raw, tmp_path)
     assert student.step_embed is not None
     torch.nn.init.normal_(student.step_embed.weight)
@@ -153,7 +137,7 @@ def test_a_student_restores_files_of_any_length_with_its_own_steps_only(tmp_path
 
 
 def test_target_rolloff_and_text_still_reach_a_student(tmp_path: Path) -> None:
-    student, _ = _student(text_and_rolloff(tiny_patches()), tmp_path)
+    student, _ = _student(text_and_rolloff(tiny_demo()), tmp_path)
     audio = 0.1 * torch.randn(1, 4096, generator=torch_generator("steered"))
     options = UpsampleOptions(input_cutoff_hz=4000.0)
     low, high = (
@@ -180,7 +164,6 @@ CASES: list[tuple[dict[str, Any], list[str], str]] = [
     ({}, ["--distill_steps", "4"], "--distill_steps needs --distill_from"),
     ({}, ["--distill_from", "teacher", "--distill_steps", "0"], "--distill_steps is 0, at least 1"),
     ({}, ["--distill_from", "teacher", "--init_from", "teacher"], "and --init_from both start"),
-    ({}, ["--distill_from", "teacher", "--train_only", "flow"], "--train_only does not go with"),
     ({}, ["--distill_from", "teacher", "--guidance_acoustic", "2"], "a student learns the guid"),
     ({}, ["--distill_from", "nowhere/at/all"], "neither a folder nor a hub repository"),
     ({}, ["--distill_from", "student"], "it is a student itself"),
@@ -198,18 +181,18 @@ def test_what_cannot_be_distilled_is_refused_early(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    teacher = parse_model_config(tiny_patches())
+    teacher = parse_model_config(tiny_demo())
     for name, config in (("teacher", teacher), ("student", student_config(teacher, [4]))):
         Path(name).mkdir()
         Path(name, "config.json").write_text(config.model_dump_json(), encoding="utf-8")
         Path(name, "model.safetensors").touch()
-    Path("model.json").write_text(json.dumps(changed(tiny_patches(), **changes)), encoding="utf-8")
+    Path("model.json").write_text(json.dumps(changed(tiny_demo(), **changes)), encoding="utf-8")
     argv = ["--train_dir", ".", "--model_config", "model.json", *extra]
     with pytest.raises(UserError, match=message):
         refuse_early(parse_options(argv))
 
 
 def test_a_config_of_a_student_samples_as_a_student() -> None:
-    raw = changed(tiny_patches(), model__diffusion__student_steps=[1, 4])
+    raw = changed(tiny_demo(), model__diffusion__student_steps=[1, 4])
     with pytest.raises(UserError, match=r"sampling.solver is ab2, .*is a student.*euler"):
         parse_model_config(changed(raw, sampling__guidance_acoustic=1.0))

@@ -4,6 +4,7 @@ Checked without a GPU: on torch's ``meta`` device nothing is computed and a valu
 all, and every operation is seen by a dispatch mode.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,20 +38,22 @@ class CrossingsSeen(TorchDispatchMode):
 
 
 def _conditions(model: SAGASRModel, items: int) -> tuple[Tensor, Conditioning]:
-    """Noise and every condition of F2, on the model's device."""
+    """Noise and every condition of F2, the frame included, on the meta device."""
     config = model.config
     assert config.text is not None
-    latent = torch.randn(items, config.latent_dim, config.latent_length, device="meta")
-    text = torch.randn(items, config.text.max_length, config.text.dim, device="meta")
-    rolloff_hz = torch.rand(items, 2, device="meta")
-    return torch.randn_like(latent), Conditioning(latent, text, rolloff_hz)
+    latent = torch.randn(items, config.latent_dim, config.latent_length)
+    text = torch.randn(items, config.text.max_length, config.text.dim)
+    cond = Conditioning(latent, text, torch.rand(items, 2), torch.full((items,), 4000.0))
+    cond = replace(cond, frame=model.frame(cond)).to("meta")
+    return torch.randn_like(cond.lr_latent), cond
 
 
 @pytest.mark.parametrize("raw", [tiny_demo(), tiny_vae()], ids=["MDCT", "VAE"])
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "ab2"])
 def test_sampling_loop_never_meets_the_host(raw: dict[str, Any], solver: str) -> None:
-    model = built(text_and_rolloff(changed(raw, sampling__solver=solver))).to("meta")
+    model = built(text_and_rolloff(changed(raw, sampling__solver=solver)))
     noise, cond = _conditions(model, 2)
+    model = model.to("meta")
     terms = guidance_terms(1.4, 1.2, has_text=True)
     assert len(terms) == 3
 

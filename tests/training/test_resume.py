@@ -139,7 +139,7 @@ def test_config_key_may_change_exactly_where_the_table_says(raw: dict[str, Any])
 
 
 def test_frozen_weights_are_compared_with_a_tolerance() -> None:
-    weights = {"pretransform.a": torch.randn(30), "prior.b": torch.randn(4)}
+    weights = {"pretransform.a": torch.randn(30), "dit.b": torch.randn(4)}
     folded = {name: value * (1 + 1e-5) for name, value in weights.items()}
     other = weights | {"pretransform.a": torch.randn(30)}
     stored = _run_of(tiny_demo()) | {"frozen": probes(weights)}

@@ -222,34 +222,6 @@ def test_fast_dev_run_goes_through_everything_once(
     assert "a trial: all of it went well" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("part", ["prior", "flow"])
-def test_train_only_one_part_leaves_the_other_as_it_was(
-    train: Any, corpus: Path, tmp_path: Path, part: str
-) -> None:
-    _run(train, _flags(corpus, tmp_path, tiny_demo()))
-    before = SAGASRModel.from_pretrained(tmp_path / "run/export").state_dict()
-    output = tmp_path / "part"
-    extra = ["--init_from", str(tmp_path / "run/export"), "--output_dir", str(output),
-             "--train_only", part, "--learning_rate", "0.01"]  # fmt: skip
-    flags = _flags(corpus, tmp_path, tiny_demo(), *extra)
-    _run(train, flags)
-    _run(train, [*flags, "--checkpoint", "last", "--max_steps", "3"])
-    after = SAGASRModel.from_pretrained(output / "export").state_dict()
-    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
-    assert changed
-    assert {name.startswith("prior_predictor.") for name in changed} == {part == "prior"}
-
-
-def test_train_only_needs_a_prior_and_for_the_flow_a_trained_one(
-    train: Any, corpus: Path, tmp_path: Path
-) -> None:
-    extra = ["--train_only", "prior", "--allow_random_pretransform", "--disable_caption"]
-    with pytest.raises(UserError, match="--train_only prior: the config has no prior"):
-        _run(train, _flags(corpus, tmp_path, tiny_vae(), *extra))
-    with pytest.raises(UserError, match="--train_only flow needs --init_from"):
-        _run(train, _flags(corpus, tmp_path, tiny_demo(), "--train_only", "flow"))
-
-
 def test_overfit_clips_repeats_the_same_audio(train: Any, corpus: Path, tmp_path: Path) -> None:
     flags = _flags(corpus, tmp_path, tiny_demo(), "--overfit_clips", "2")
     options = parse_options(flags)
@@ -376,19 +348,16 @@ def test_condition_dropout_has_the_probabilities_of_the_config(
         assert float(event.float().mean()) == pytest.approx(probability, abs=0.025)
 
 
-def test_clipping_keeps_the_flow_from_scaling_the_prior(
+def test_gradients_are_clipped_to_the_norm_of_the_config(
     train: Any, corpus: Path, tmp_path: Path
 ) -> None:
     options = parse_options(_flags(corpus, tmp_path, tiny_demo()))
     module = train.SAGASRTrainer(resolve_config(options), options)
-    prior, rest = [], []
-    for name, parameter in module.model.trainable():
-        of_prior = name.startswith("prior_predictor.")
-        parameter.grad = torch.full_like(parameter, 1e-6 if of_prior else 1.0)
-        (prior if of_prior else rest).append(parameter)
+    trained = [parameter for _, parameter in module.model.trainable()]
+    for parameter in trained:
+        parameter.grad = torch.ones_like(parameter)
     module.configure_gradient_clipping(None, 1.0, "norm")
-    assert all(bool((parameter.grad == 1e-6).all()) for parameter in prior)
-    norms = torch.stack([parameter.grad.norm() for parameter in rest])
+    norms = torch.stack([parameter.grad.norm() for parameter in trained])
     assert float(norms.norm()) == pytest.approx(1, abs=1e-4)
 
 

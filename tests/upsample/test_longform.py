@@ -52,7 +52,8 @@ def test_one_segment_equals_the_plain_restoration_of_a_clip():
     model, audio = tiny_model(), _low_passed(1, SEGMENT)
     noise = position_noise(model.config.latent_dim, 0, SEGMENT // HOP, SETTINGS.seed)
     target = torch.tensor([SETTINGS.target_rolloff_hz])
-    clip = restore(model, model.condition(audio[None], None, target), noise[None], SAMPLING)
+    cond = model.condition(audio[None], None, target, torch.tensor([4000.0]))
+    clip = restore(model, cond, noise[None], SAMPLING)
     expected = low_frequency_replace(clip, audio[None], 4000.0, RATE)[0]
     assert _difference_db(_restored(audio), expected) < -110
 
@@ -214,7 +215,7 @@ def test_stereo_from_a_stereo_model_is_one_job():
     model, audio = tiny_model(channels=2), _low_passed(2, 2 * SEGMENT)
     noise = position_noise(model.config.latent_dim, 0, SEGMENT // HOP, 0)
     target = torch.tensor([SETTINGS.target_rolloff_hz])
-    cond = model.condition(audio[None, :, :SEGMENT], None, target)
+    cond = model.condition(audio[None, :, :SEGMENT], None, target, torch.tensor([4000.0]))
     clip = restore(model, cond, noise[None], SAMPLING)
     expected = low_frequency_replace(clip, audio[None, :, :SEGMENT], 4000.0, RATE)[0]
     found = _restored(audio[:, :SEGMENT], model=model)

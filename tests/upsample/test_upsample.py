@@ -421,6 +421,8 @@ def test_help_and_flag_errors_come_without_torch():
 def test_the_target_rolloff_raises_the_high_band_of_the_shipped_model():
     """The paper's control: more asked for, more comes (docs/upsample.md measures real clips)."""
     model = SAGASRModel.from_pretrained(SHIPPED)
+    if not model.config.stage.rolloff:
+        pytest.skip("the shipped model was trained without roll-offs")
     size, rate = model.config.sample_size, model.config.sample_rate
     attacks = np.exp(-(np.arange(size) % (size // 4)) / 2000)[:, None].astype(np.float32)
     audio = (3 * attacks * _dull(size)).T

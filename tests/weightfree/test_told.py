@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import built, tiny_patches
+from tiny_models import built, tiny_demo
 from torch import Tensor
 
 from saga_sr.config import parse_model_config
@@ -29,7 +29,7 @@ def _heard(model: SAGASRModel, audio: Tensor) -> Conditioning:
 
 
 def test_told_patches_stay_the_lr_latent_and_the_rest_is_generated() -> None:
-    model, audio = built(tiny_patches()), _audio()
+    model, audio = built(tiny_demo()), _audio()
     cond = _heard(model, audio)
     noise = torch.randn(2, 64, 64)
     with torch.no_grad():
@@ -41,7 +41,7 @@ def test_told_patches_stay_the_lr_latent_and_the_rest_is_generated() -> None:
 
 
 def test_noise_and_data_have_the_size_of_the_octave_below_the_passbands_end() -> None:
-    model, audio = built(tiny_patches()), _audio()
+    model, audio = built(tiny_demo()), _audio()
     frame = _heard(model, audio).frame
     above = (1 - frame.told) * torch.ones(2, 64, 64)
     start = frame.leave(torch.ones(2, 64, 64))
@@ -56,7 +56,7 @@ def test_noise_and_data_have_the_size_of_the_octave_below_the_passbands_end() ->
 
 
 def test_the_answer_scales_with_the_input() -> None:
-    model, audio = built(tiny_patches(model__pretransform__config__level_floor=1e-6)), _audio()
+    model, audio = built(tiny_demo(model__pretransform__config__level_floor=1e-6)), _audio()
     noise = torch.randn(2, 64, 64)
     with torch.no_grad():
         latents = [
@@ -70,7 +70,7 @@ def test_the_answer_scales_with_the_input() -> None:
 
 @pytest.mark.parametrize("frames", [4, 32, 96])
 def test_a_window_may_have_any_length(frames: int) -> None:
-    model = built(tiny_patches())
+    model = built(tiny_demo())
     cond = Conditioning(torch.randn(2, 64, frames), passband_hz=PASSBAND_HZ)
     with torch.no_grad():
         y_velocity = model.velocity(torch.randn(2, 64, frames), torch.rand(2), cond)
@@ -82,7 +82,7 @@ def test_a_window_may_have_any_length(frames: int) -> None:
 
 
 def test_without_the_lr_latent_nothing_of_it_is_heard() -> None:
-    model, audio = built(tiny_patches()), _audio()
+    model, audio = built(tiny_demo()), _audio()
     cond = _heard(model, audio)
     other = replace(cond.frame, heard=torch.randn_like(cond.frame.heard))
     changed = replace(cond, frame=other)
@@ -95,7 +95,7 @@ def test_without_the_lr_latent_nothing_of_it_is_heard() -> None:
 
 
 def test_the_passband_is_needed() -> None:
-    model = built(tiny_patches())
+    model = built(tiny_demo())
     with pytest.raises(ValueError, match="passband_hz is needed"):
         model.frame(Conditioning(torch.zeros(1, 64, 64)))
 
@@ -107,18 +107,20 @@ def test_the_passband_is_needed() -> None:
         ({"model__diffusion__patch": {"bins": 8, "frames": 3}}, "no multiple of hop x"),
         ({"model__diffusion__config__io_channels": 64}, "patch makes it 32"),
         ({"model__diffusion__config__input_concat_dim": 64}, "patch makes it 69"),
-        ({"model__diffusion__prior_width": 8, "sampling__target_rolloff": None}, "must be null"),
+        ({"model__diffusion__patch": None}, "an MDCT needs model.diffusion.patch"),
+        ({"model__diffusion__prior_width": 8}, "model.diffusion.prior_width"),
+        ({"sampling__target_rolloff": None}, "sampling.target_rolloff"),
         ({"model__diffusion__config__global_cond_type": "prepend"}, "a prepended token is no"),
         ({"model__pretransform__config__level_floor": None}, "level_floor"),
     ],
 )
 def test_configs_that_do_not_fit_are_refused(change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        parse_model_config(tiny_patches(**change))
+        parse_model_config(tiny_demo(**change))
 
 
 def test_a_loud_patch_counts_for_less_and_its_neighbours_as_before() -> None:
-    model = built(tiny_patches())
+    model = built(tiny_demo())
     frame = model.frame(_heard(model, _audio()))
     x_t, t = torch.ones(2, 64, 64), torch.full((2,), 0.5)
     end_hz = torch.full((2,), 22_050.0)

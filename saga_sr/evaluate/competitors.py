@@ -188,8 +188,8 @@ class Model(Competitor):
 
     def start(self, name: str) -> "Model":
         """The row of what the model makes without its DiT: the noise that the flow starts from, in
-        the coordinates of its frame, decoded. With a frame of its own that is noise at the levels
-        which the low band promises; for the VAE it is whatever standard normal latents decode to.
+        the coordinates of its frame, decoded. With a frame of its own that is noise as loud as
+        the octave below the cutoff; for the VAE it is whatever standard normal latents decode to.
         """
         options = replace(self.options, num_steps=0)
         return replace(self, name=name, options=options, told="none", is_judged=False)

@@ -1,1 +1,1 @@
-"""The family that needs no weights: MDCT latents, and what their flow starts from."""
+"""The family that needs no weights: MDCT latents, and tokens in time and frequency."""

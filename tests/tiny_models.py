@@ -43,6 +43,7 @@ def tiny_demo(**values: Any) -> dict[str, Any]:
         model__io_channels=64,
         model__conditioning__cond_dim=64,
         model__diffusion__patch={"bins": 8, "frames": 4},
+        sampling__level_temperature=1.0,
     )
     raw["model"]["diffusion"]["config"] |= {
         "io_channels": 32, "input_concat_dim": 69, "embed_dim": 64, "depth": 2, "num_heads": 2,
@@ -57,8 +58,8 @@ def tiny_demo(**values: Any) -> dict[str, Any]:
 
 
 def tiny_levels(**values: Any) -> dict[str, Any]:
-    """`tiny_patches` with a channel of level behind every 4 bins."""
-    raw = tiny_patches(model__io_channels=80, model__pretransform__config__level_bins=4)
+    """`tiny_demo` with a channel of level behind every 4 bins."""
+    raw = tiny_demo(model__io_channels=80, model__pretransform__config__level_bins=4)
     raw["model"]["diffusion"]["config"] |= {"io_channels": 40, "input_concat_dim": 77}
     return changed(raw, **values)
 

@@ -1,4 +1,4 @@
-"""docs/method.md keeps its promise: twelve files, about 2,500 lines, all that it names is there."""
+"""docs/method.md keeps its promise: twelve files, about 2,550 lines, all that it names is there."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ ROWS = re.findall(r"^\| \d+ \| `([\w/.]+)` \| .* \| (.*) \|$", PAGE, flags=re.MU
 def test_the_reading_order_is_short() -> None:
     files = [ROOT / name for name, _ in ROWS]
     assert 10 <= len(files) <= 12
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 2600
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 2560
 
 
 def test_what_the_page_names_is_where_it_says() -> None:

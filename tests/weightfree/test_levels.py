@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny_models import built, tiny_levels, tiny_patches
+from tiny_models import built, tiny_demo, tiny_levels
 from torch import Tensor
 
 from saga_sr.config import parse_model_config
@@ -22,7 +22,7 @@ def _audio() -> Tensor:
 
 def test_levels_are_those_of_the_coefficients_before_them() -> None:
     model = built(tiny_levels())
-    plain = built(tiny_patches()).encode(_audio())
+    plain = built(tiny_demo()).encode(_audio())
     latent = model.encode(_audio())
     assert torch.equal(latent[:, ~IS_LEVEL], plain)
     rms = plain.unflatten(1, (16, 4)).square().mean(dim=2).sqrt()
@@ -91,4 +91,4 @@ def test_what_does_not_fit_is_said(values: dict[str, object], words: str) -> Non
 
 def test_a_temperature_needs_levels() -> None:
     with pytest.raises(UserError, match="level_temperature is 0.5, which needs"):
-        parse_model_config(tiny_patches(sampling__level_temperature=0.5))
+        parse_model_config(tiny_demo(sampling__level_temperature=0.5))

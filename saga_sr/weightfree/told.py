@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saga_sr.frame import Family, Frame
+from saga_sr.support.precision import in_full_precision
 from saga_sr.weightfree.mdct import MDCTPretransform, log_level
 from saga_sr.weightfree.patches import PatchGrid, give_positions
 
@@ -126,6 +127,7 @@ class PatchFamily(Family):
         """[D, 1]."""
         return self.pretransform.is_level.repeat(self.grid.channels)[:, None]
 
+    @in_full_precision
     def listen(self, lr_latent: Tensor, passband_hz: Tensor) -> PatchFrame:
         """Listen to LR latents.
 
@@ -139,9 +141,10 @@ class PatchFamily(Family):
         """
         grid, pretransform, length = self.grid, self.pretransform, lr_latent.shape[-1]
         bands = pretransform.coefficients(lr_latent)  # [B, C, H, L]
-        below = pretransform.bin_hz < passband_hz[:, None]
-        octave = below & (pretransform.bin_hz >= passband_hz[:, None] / 2)
-        octave = octave[:, pretransform.is_level == 0].to(lr_latent)  # [B, H]
+        bin_hz = self.sample_rate / 2 / pretransform.hop
+        centre_hz = (torch.arange(pretransform.hop, device=lr_latent.device) + 0.5) * bin_hz
+        below = centre_hz < passband_hz[:, None]
+        octave = (below & (centre_hz >= passband_hz[:, None] / 2)).to(lr_latent)  # [B, H]
         power = torch.einsum("bh,bchl->bcl", octave, bands.square())
         power = power / octave.sum(dim=1).clamp(min=1)[:, None, None]
         reach = LEVEL_FRAMES // 2

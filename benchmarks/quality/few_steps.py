@@ -137,8 +137,9 @@ class Segments:
 def start(model: SAGASRModel, clips: Segments) -> Row:
     """What the model makes without its DiT."""
     passband_hz = torch.full((len(clips.truth),), clips.passband_hz)
-    frame = model.frame(model.condition(clips.lr_audio, passband_hz=passband_hz))
-    audio = model.decode(frame.leave(clips.noise)).float()
+    cond = model.condition(clips.lr_audio, passband_hz=passband_hz)
+    nothing = model.config.sampling.model_copy(update={"num_steps": 0})
+    audio = restore(model, cond, clips.noise, nothing)
     joined = low_frequency_replace(audio, clips.lr_audio, clips.passband_hz, clips.rate)
     return Row("start", "", 0, clips.quality(joined))
 

@@ -22,6 +22,7 @@ SAMPLING = (
     "solver",
     "guidance_acoustic",
     "guidance_text",
+    "level_temperature",
 )
 
 
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--solver")
     parser.add_argument("--guidance_acoustic", type=float)
     parser.add_argument("--guidance_text", type=float)
+    parser.add_argument("--level_temperature", type=float)
     parser.add_argument(
         "--corpus",
         type=Path,

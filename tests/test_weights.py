@@ -92,7 +92,7 @@ def test_a_config_that_asks_for_gigabytes_is_refused_before_they_are_taken(tmp_p
         "embed_dim": 4096, "depth": 256, "num_heads": 64, "prepend_cond_dim": 4096,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(UserError, match=r"config\.json: asks for .* \(2\d\d\.\d GB\)"):
+    with pytest.raises(UserError, match=r"config\.json: asks for .* \(1\d\d\.\d GB\)"):
         SAGASRModel.from_pretrained(folder)
 
 

@@ -137,6 +137,7 @@ CONFIG: Mapping[str, Touches] = {
     "sampling.emulate_linear_steps": _SEEN,
     "sampling.guidance_acoustic": _SEEN,
     "sampling.guidance_text": _SEEN,
+    "sampling.level_temperature": _SEEN,
     "sampling.target_rolloff": _SEEN,
 }
 

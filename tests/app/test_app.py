@@ -764,7 +764,7 @@ def test_page_refuses_a_bad_file_with_a_sentence_and_takes_a_good_one(studio: St
     good = gradio.EventData(None, {"token": uploaded(studio)})
     *_, taken = page.on_upload(good, request)
     assert taken[page.stage]["name"] == "a.wav"
-    controls = ["tiny", False, 9000, "", 1, 1.0, 1.0, 0]
+    controls = ["tiny", 9000, "", 1, 1.0, 1.0, 0]
     *busy, done = page.on_run(*controls, request)
     assert any(shown.get(page.status, {}).get("kind") == "busy" for shown in busy)
     assert done[page.stage]["output"]

@@ -37,7 +37,7 @@ lint: dev
 test: lint $(VENV)/.app
 	$(BIN)/python -m pytest
 
-demo: install
+demo: $(VENV)/.stages
 	$(BIN)/python scripts/demo.py
 
 # The page in the browser, at http://127.0.0.1:7860

@@ -23,7 +23,7 @@ from tiny_models import shipped, text_and_rolloff, tiny_vae
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu.commands import DEMO_MODEL, run_commands
+from benchmarks.gpu.commands import DEMO_MODEL, ROOT, run_commands
 from benchmarks.gpu.machine import GIB, Machine
 from benchmarks.gpu.models import Training, built, conditions
 from benchmarks.gpu.parallel import compare_processes
@@ -436,7 +436,7 @@ def demo(machine: Machine, sizes: Sizes, report: Report) -> None:
         steps = str(sizes.demo_steps)
         lines = [
             ["train", "--train_dir", root / "train", "--val_dir", root / "val", "--model_config",
-             DEMO_MODEL / "config.json", "--init_from", DEMO_MODEL,
+             ROOT / "saga_model_config_demo.json", "--init_from", DEMO_MODEL,  # F0: no encoder
              "--batch_size", "2", "--max_steps", steps, "--val_every_n_steps", steps,
              "--val_num_clips", "1", "--val_num_train_clips", "0", "--num_workers", "0",
              "--logger", "csv", "--accelerator", machine.accelerator, "--output_dir", trained],

@@ -131,7 +131,7 @@ def test_a_cutoff_below_the_band_hides_the_rest_from_the_model():
     )
     clean_result, dirty_result = (_restored(audio, settings) for audio in (low, dirty))
     inner = slice(SEGMENT // 8, -SEGMENT // 8)  # a tone that begins is not a pure tone
-    # What a filter leaves of the tone, 60 dB below it, is still heard as a magnitude above the band.
+    # What a filter leaves of the tone, 60 dB below it, is still heard above the band.
     assert _difference_db(dirty_result[:, inner], clean_result[:, inner]) < -40
 
 

@@ -1,6 +1,6 @@
 """What `make demo` runs: hear the shipped model, then train it further and see the gain.
 
-    python scripts/demo.py [--steps 200] [--output runs/demo]
+    python scripts/demo.py [--steps 100] [--output runs/demo]
 
 Every stage is one of the README's commands, printed before it runs:
 
@@ -28,7 +28,7 @@ from saga_sr.support.errors import UserError, run_cli
 MODEL = ROOT / "models" / "saga-sr-demo"
 CUTOFF_HZ = 4000
 CATEGORY = "effects"  # nearly all of FoxDot
-FINE_TUNING = ("--learning_rate", "1e-4", "--batch_size", "16", "--augment")
+FINE_TUNING = ("--learning_rate", "3e-4", "--batch_size", "8", "--augment")
 
 
 def run(title: str, *command: str | Path) -> None:
@@ -91,7 +91,7 @@ def hear(output: Path, corpus: Path, model: Path, name: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--steps", type=int, default=200, help="optimiser steps of fine-tuning")
+    parser.add_argument("--steps", type=int, default=100, help="optimiser steps of fine-tuning")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "demo")
     parser.add_argument("--corpus", type=Path, default=ROOT / "corpus")
     options = parser.parse_args()

@@ -3,11 +3,12 @@
     told    patches that lie wholly below the passband's end are the LR latent's own: no noise, no
             velocity, no loss; attention reads them
     scale   everywhere else noise and data are measured against what is heard at the same moment
-            in the octave below the passband's end
+            in the octave below the passband's end; levels, which are logarithms, against its
+            logarithm, their mean
 
 The bands' fixed scales are in the MDCT latent already (``band_std``), so the scale says: above the
 cutoff the spectrum goes on as spectra do on average. What it is really like is the transformer's
-to find out, and with tokens in time and frequency it does (docs/demo_model/README.md).
+to find out, and with tokens in time and frequency it does (docs/demo_model/tokens.md).
 
 Shapes: B items, C channels, H bins (D = C x H latent channels), L frames; N tokens of P numbers.
 """
@@ -80,7 +81,7 @@ class PatchFamily(Family):
         num_bins = config.latent_dim // config.audio_channels
         levels = patch.bins // pretransform.group if pretransform.group else 0
         self.grid = PatchGrid(config.audio_channels, num_bins, patch.bins + levels, patch.frames)
-        self.coefficients = PatchGrid(
+        self.coefficient_grid = PatchGrid(
             config.audio_channels, pretransform.hop, patch.bins, patch.frames
         )
 
@@ -110,7 +111,7 @@ class PatchFamily(Family):
         in patches that are far louder than the scale says, a share of that; levels, of which there
         are few, `LEVEL_WEIGHT` times."""
         tokens = self.grid.to_tokens((1 - self._is_level) * x_t)
-        power = tokens.square().sum(dim=2, keepdim=True) / self.coefficients.token_dim
+        power = tokens.square().sum(dim=2, keepdim=True) / self.coefficient_grid.token_dim
         share = self.grid.from_tokens(_share_of_surprises(power, t).expand_as(tokens))
         counted = torch.lerp(share, torch.full_like(share, LEVEL_WEIGHT), self._is_level)
         return self._generated(frame, hr_end_hz) * counted
@@ -160,7 +161,7 @@ class PatchFamily(Family):
         loudness = loudness.unflatten(2, (-1, grid.frames)).transpose(1, 2).flatten(2)  # [B,K,C f]
         heard = [
             grid.to_tokens(_bounded((lr_latent - mean) / scale)),
-            self.coefficients.to_tokens(magnitude),
+            self.coefficient_grid.to_tokens(magnitude),
             loudness.repeat_interleave(grid.rows, dim=1),
             grid.row_values(share[..., None], length // grid.frames),
         ]

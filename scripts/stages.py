@@ -324,7 +324,7 @@ def main() -> None:
     options.corpus, options.output = options.corpus.resolve(), options.output.resolve()
     options.output.mkdir(parents=True, exist_ok=True)
     run("Fetch the corpus and its texts", None, "scripts/fetch_corpus.py", "--output",
-        options.corpus, "--sets", "foxdot", "debian", "games", "drums")  # fmt: skip
+        options.corpus, "--sets", "foxdot", "debian", "games", "drums", "scores")  # fmt: skip
     train_all(options)
     write_page(options, measure(options))
 

@@ -499,9 +499,37 @@ def test_augment_mix_adds_a_second_clip(tone_index: AudioIndex) -> None:
     assert 3 < sum(changed) < 17
 
 
+def test_augment_bass_turns_the_bass_of_every_second_clip_and_nothing_above(
+    tmp_path: Path,
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.02, (4 * RATE, 1))
+    _write(tmp_path / "in" / "noise.wav", noise)
+    index = _index(tmp_path / "in")
+    plain, turned = (torch.stack(_augmented(index, 40, **o)) for o in ({}, {"bass_db": 15.0}))
+    changed = [not torch.equal(a, b) for a, b in zip(plain, turned, strict=True)]
+    assert 8 < sum(changed) < 32
+
+    def change_db(low_hz: float, high_hz: float) -> torch.Tensor:
+        hz = torch.fft.rfftfreq(plain.shape[-1], 1 / RATE)
+        band = (hz > low_hz) & (hz < high_hz)
+        power = [torch.fft.rfft(x)[:, 0, band].abs().square().sum(1) for x in (plain, turned)]
+        return 10 * (power[1] / power[0]).log10()
+
+    assert change_db(0, 50).min() < -5
+    assert change_db(0, 50).max() > 5
+    assert change_db(0, 50).abs().max() < 15.1
+    assert change_db(8000, 20000).abs().max() < 0.3
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"gain_db": -1.0}, {"mix_probability": 1.5}, {"mix_level_db": 3.0}, {"max_speed_change": -1}],
+    [
+        {"bass_db": -1.0},
+        {"gain_db": -1.0},
+        {"mix_probability": 1.5},
+        {"mix_level_db": 3.0},
+        {"max_speed_change": -1},
+    ],
 )
 def test_augment_impossible_option_is_an_error(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match="augmentation"):

@@ -40,6 +40,7 @@ SMALL_CORPUS_AUGMENTATION = AugmentOptions(
     swap_channels=True,
     max_speed_change=0.15,
     mix_probability=0.2,
+    bass_db=15.0,
 )
 TARGET_ROLLOFF_DRAWS = 128  # draws over which the default target roll-off is measured
 

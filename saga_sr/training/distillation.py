@@ -37,7 +37,9 @@ def learn_from(
     keys = (("distil", module.options.seed, item["draw"]) for item in batch[1])
     steps = [draw_step(made_for, torch_generator(*key)) for key in keys]
     t, until = torch.tensor(steps, device=noise.device).T
-    x_t = interpolate(cond.frame.enter(z_h), noise, t)
+    # Noise is what sampling starts from: a student never meets any other.
+    start = module.model.family.start(noise, teacher.config.sampling.level_temperature)
+    x_t = interpolate(cond.frame.enter(z_h), start, t)
     answer = module.model.velocity(x_t, t, cond, until=until)
     error = answer.float() - _taught(teacher, cond, x_t, steps, module.options.teacher_steps)
     # What a teacher says above the end of a clip's spectrum is an answer too.

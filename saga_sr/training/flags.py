@@ -209,7 +209,7 @@ def _rare(group: _Group) -> None:
         help="low-pass whole batches where the model trains, not in the workers (not yet timed on "
         "a GPU)")  # fmt: skip
     add("--augment", action="store_true",
-        help="gain, polarity, channel swap, speed and mixing, for small corpora")  # fmt: skip
+        help="gain, polarity, channel swap, speed, mixing and bass, for small corpora")  # fmt: skip
     add("--overfit_clips", type=int, default=0, metavar="N",
         help="train on N fixed clips only: can the model memorise them?")  # fmt: skip
     add("--fast_dev_run", action="store_true",

@@ -72,6 +72,8 @@ def rng() -> np.random.Generator:
         (corpus_sources.place_tuxpaint, "animals/owl_desc_ru.ogg", "train", "speech"),
         (corpus_sources.place_tuxpaint, "symbols/math/7_en_GB.ogg", "train", "speech"),
         (corpus_sources.place_tuxpaint, "animals/horned_owl.ogg", "train", "effects"),
+        (corpus_sources.place_scores, "a--written--harp--drums.flac", "train", "music"),
+        (corpus_sources.place_scores, "a--drums-1--drums.flac", "train", "effects"),
         (corpus_sources.place_drums, "Gimme A Hand 1.0/Clave-Soft.wav", "train", "effects"),
     ],
 )
@@ -379,7 +381,7 @@ def test_debian_without_apt_says_what_works(tmp_path, name):
         check=False,
     )
     assert run.returncode == 2
-    assert "error: --sets debian, games and drums need apt-get" in run.stderr
+    assert "games, drums and scores need apt-get" in run.stderr
     assert "Traceback" not in run.stderr
     assert [path.name for path in tmp_path.iterdir()] == []
 

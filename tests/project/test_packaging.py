@@ -18,6 +18,7 @@ EXTRA_REQUIREMENTS = (
     "requirements-captions.txt",
     "requirements-dev.txt",
     "requirements-metrics.txt",
+    "requirements-scores.txt",
     "requirements-stages.txt",
 )
 PINS = (*REQUIREMENTS, *EXTRA_REQUIREMENTS, "constraints.txt")

@@ -5,7 +5,7 @@ CC-BY-SA-4.0. It needs nothing but pip. ``debian`` is six data packages of Debia
 hours, and needs apt-get and dpkg-deb. ``games`` is the music, the voices and the sounds of a dozen
 games more, for training only (2.3 GB to download). ``drums`` is the strokes of the drum kits of
 Hydrogen, for training only (143 MB to download). ``scores`` is 31 MIDI pieces, rendered several
-times through a soundfont (76 MB to download, ten minutes of work, 2 GB; needs tinysoundfont), for
+times through a soundfont (76 MB to download, minutes of work, 0.8 GB; needs tinysoundfont), for
 training only. Nothing of it is part of this repository.
 
 The output folder then holds

@@ -2,13 +2,14 @@
 
 import importlib
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_models import built, changed, text_and_rolloff, tiny_demo, tiny_vae
+from tiny_models import built, changed, text_and_rolloff, tiny_demo, tiny_levels, tiny_vae
 from tiny_runs import flags, run_training
 from tiny_text_models import build_tiny_t5
 
@@ -17,6 +18,7 @@ from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.restore import restore, segment_noise
 from saga_sr.support.errors import UserError
 from saga_sr.support.randomness import torch_generator
+from saga_sr.training.distillation import learn_from
 from saga_sr.training.early import refuse_early
 from saga_sr.training.flags import parse_options
 from saga_sr.training.metrics_csv import read_metrics
@@ -69,6 +71,36 @@ def test_a_student_starts_as_its_teacher_and_can_hear_how_long_its_step_is(
     assert (long - short).abs().amax() > 0.01
     at_once = student.velocity(x_t, t, cond)  # no step: the velocity itself
     torch.testing.assert_close(at_once, student.velocity(x_t, t, cond, until=t))
+
+
+def test_lessons_start_from_the_noise_that_sampling_starts_from(tmp_path: Path) -> None:
+    """With a temperature of 0 a student meets levels without noise, and never any others."""
+    raw = tiny_levels(sampling__level_temperature=0.0)
+    student, teacher = _student(raw, tmp_path)
+    noise, _, cond = _inputs(student)
+    cond = replace(cond, frame=student.frame(cond))
+    z_h = torch.randn(noise.shape, generator=torch_generator("z_h"))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    velocity = student.velocity
+
+    def watched(x_t: torch.Tensor, t: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+        seen.append((x_t, t))
+        return velocity(x_t, t, *rest, **named)
+
+    student.velocity = watched  # type: ignore[method-assign]
+    options = Namespace(seed=0, teacher_steps=2)
+    module: Any = Namespace(
+        model=student, options=options, config=Namespace(model=student.config.model),
+        counted=lambda batch, loss: loss,
+    )  # fmt: skip
+    batch: Any = (None, [{"draw": 0}, {"draw": 1}])
+    learn_from(teacher, module, batch, (z_h, cond, noise, torch.zeros(2, dtype=torch.bool)))
+    ((x_t, t),) = seen
+    is_level = student.family.start(torch.ones_like(noise[0]), 0.0) == 0
+    clean = (1 - t)[:, None, None] * cond.frame.enter(z_h)
+    assert is_level.any()
+    torch.testing.assert_close(x_t[:, is_level], clean[:, is_level])
+    assert not torch.allclose(x_t[:, ~is_level], clean[:, ~is_level])
 
 
 def test_distilled_at_f2_with_a_thin_vae_and_resumed(

@@ -14,6 +14,9 @@ eq. (4) counted. Everything but solver and steps is fixed: segments, low-pass, n
     texture       `texture_db`: what the band above the cutoff is made of
     LSD, band     as `python -m saga_sr.evaluate` has them, mean over segments
     level         above the cutoff, of the result against the truth, in the median of the segments
+    off           how far above the cutoff the result is from where the teacher's flow really ends
+                  (`END_STEPS` of midpoint), against the start's distance from there, in the median:
+                  what a student, or a solver, is asked for, whatever that is worth
 
 The baselines are the unprocessed input and the teacher's start, the noise that its flow begins
 with, decoded. ``--output`` gets table.md and plot.png. The exit code is 1
@@ -52,6 +55,7 @@ BATCH = 8
 ENOUGH_HZ = 14_000.0  # where the spectrum of a segment must end, at least
 TURNS = 64  # through the files of a folder, a segment of each in turn
 PER_STEP = {"euler": 1, "ab2": 1, "midpoint": 2, "heun": 2}
+END_STEPS = 32
 ALLOWED_BEHIND = 0.05  # of a student of four steps
 PLOTTED = ("FD", "texture (dB)", "LSD", "band error (dB)")
 
@@ -109,6 +113,12 @@ class Segments:
         keys = [("few steps", i) for i in range(len(self.truth))]
         self.noise = segment_noise(config, keys)
         self._truths = self._embedded(self.truth)
+        self.start = self.end = self.lr_audio  # of the teacher's flow: `follow`
+
+    def follow(self, model: SAGASRModel, bf16: bool) -> None:
+        """Keep where the teacher's flow starts and ends."""
+        self.start, _ = restored(model, self, "euler", 0, False)
+        self.end, _ = restored(model, self, "midpoint", END_STEPS, bf16)
 
     def quality(self, audio: Tensor) -> dict[str, float]:
         """What restored (or unprocessed) audio is worth."""
@@ -122,7 +132,11 @@ class Segments:
             .item(),
             "band error (dB)": metrics.high_band_error_db(*pair).mean().item(),
         }
-        return found | {"level (dB)": 10 * gain.log10().median().item()}
+        off = self._power_above(audio - self.end) / self._power_above(self.start - self.end)
+        return found | {
+            "level (dB)": 10 * gain.log10().median().item(),
+            "off (dB)": 10 * off.log10().median().item(),
+        }
 
     def _embedded(self, audio: Tensor) -> Tensor:
         return torch.cat([metrics.offline_embedding(clip, self.rate) for clip in audio])
@@ -134,22 +148,15 @@ class Segments:
 
 
 @torch.no_grad()
-def start(model: SAGASRModel, clips: Segments) -> Row:
-    """What the model makes without its DiT."""
-    passband_hz = torch.full((len(clips.truth),), clips.passband_hz)
-    cond = model.condition(clips.lr_audio, passband_hz=passband_hz)
-    nothing = model.config.sampling.model_copy(update={"num_steps": 0})
-    audio = restore(model, cond, clips.noise, nothing)
-    joined = low_frequency_replace(audio, clips.lr_audio, clips.passband_hz, clips.rate)
-    return Row("start", "", 0, clips.quality(joined))
-
-
-@torch.no_grad()
-def measured(
-    name: str, model: SAGASRModel, clips: Segments, solver: str, steps: int, bf16: bool
-) -> Row:
-    """Restore all segments in ``steps`` steps of ``solver`` and measure them."""
-    sampling = model.config.with_num_steps(steps).replacing("sampling.solver", solver).sampling
+def restored(
+    model: SAGASRModel, clips: Segments, solver: str, steps: int, bf16: bool
+) -> tuple[Tensor, int]:
+    """All segments in ``steps`` steps of ``solver``, and how often that evaluates the DiT; without
+    a step what the model makes without its DiT."""
+    if steps:
+        sampling = model.config.with_num_steps(steps).replacing("sampling.solver", solver).sampling
+    else:
+        sampling = model.config.sampling.model_copy(update={"num_steps": 0})
     passband_hz = torch.full((len(clips.truth),), clips.passband_hz)
     parts, branches = [], 1
     batches = (clips.lr_audio, clips.noise, passband_hz)
@@ -159,8 +166,15 @@ def measured(
         with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
             parts.append(restore(model, cond, noise, sampling).float())
     joined = low_frequency_replace(torch.cat(parts), clips.lr_audio, clips.passband_hz, clips.rate)
-    nfe = len(solver_plan(sampling)) * branches
-    return Row(name, solver, nfe, clips.quality(joined))
+    return joined, len(solver_plan(sampling)) * branches if steps else 0
+
+
+def measured(
+    name: str, model: SAGASRModel, clips: Segments, solver: str, steps: int, bf16: bool
+) -> Row:
+    """Restore all segments in ``steps`` steps of ``solver`` and measure them."""
+    audio, nfe = restored(model, clips, solver, steps, bf16)
+    return Row(name, solver, nfe, clips.quality(audio))
 
 
 def table(rows: Sequence[Row], least: float) -> str:
@@ -235,7 +249,11 @@ def main() -> int:
     [(teacher, folder)] = named_folders([flags.model], "--model")
     model = SAGASRModel.from_pretrained(folder)
     clips = Segments(model.config, flags.audio_dir, flags.clips, flags.cutoff_hz)
-    rows = [Row("unprocessed", "", 0, clips.quality(clips.lr_audio)), start(model, clips)]
+    clips.follow(model, flags.bf16)
+    rows = [
+        Row("unprocessed", "", 0, clips.quality(clips.lr_audio)),
+        Row("start", "", 0, clips.quality(clips.start)),
+    ]
     for solver in flags.solvers:
         for steps in sorted({n // PER_STEP[solver] for n in flags.evaluations} - {0}):
             rows.append(measured(teacher, model, clips, solver, steps, flags.bf16))

@@ -44,6 +44,7 @@ def test_teacher_and_student_are_measured_on_the_same_segments(
     words = ["--model", tmp_path / "teacher", "--student", tmp_path / "student", "--audio_dir",
              tmp_path / "audio", "--clips", "34", "--evaluations", "1", "2", "--solvers", "euler",
              "heun", "--output", tmp_path / "out"]  # fmt: skip
+    monkeypatch.setattr(script, "END_STEPS", 2)
     monkeypatch.setattr("sys.argv", ["few_steps.py", *map(str, words)])
     branches = 2 if raw["sampling"]["guidance_acoustic"] != 1 else 1
     script.main()
@@ -58,6 +59,9 @@ def test_teacher_and_student_are_measured_on_the_same_segments(
         ["student", "own steps", "1"],
         ["student", "own steps", "2"],
     ]
+    off = {tuple(row[1:3]): float(row[-1]) for row in cells[3:]}
+    assert off["", "0"] == 0.0  # the start is as far from the end as itself
+    assert off["heun", str(2 * branches)] < off["euler", str(branches)]
     assert (tmp_path / "out/plot.png").stat().st_size > 10_000
 
 

@@ -78,7 +78,7 @@ def velocity_error(
     return ours / theirs
 
 
-def weighted_mean(values: Tensor, weight: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
+def weighted_mean(values: Tensor, weight: Tensor, dim: tuple[int, ...]) -> Tensor:
     """Mean of ``weight`` x ``values`` over where ``weight`` is not 0; 0 where that is nowhere."""
     weight = weight.expand_as(values)
     return (values * weight).sum(dim=dim) / (weight != 0).float().sum(dim=dim).clamp(min=1)

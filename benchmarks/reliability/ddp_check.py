@@ -242,6 +242,15 @@ class Checks:
         self.run("joined", 2, max_steps=3, strategy="fsdp")
         check_same("FSDP on 2, then 1 process", one, self.run("joined", 1, "--checkpoint", "last"))
 
+    def students(self) -> None:
+        """`--distill_from`: a teacher in every process, which FSDP does not shard."""
+        teacher = self.run("teacher", 1) / "export"
+        teach = {"distill_from": teacher, "model_config": teacher / "config.json"}
+        one = self.run("pupil", 1, **teach)
+        check_same("DDP, 2 processes, a student", one, self.run("pupils", 2, **teach))
+        sharded = self.run("sharded", 2, strategy="fsdp", **teach)
+        check_same("FSDP, 2 processes, a student", one, sharded)
+
     def launchers(self) -> None:
         """The real commands: processes, ports, torchrun and the variables of srun."""
         script, torchrun = (
@@ -278,7 +287,7 @@ def slurm_variables(rank: int, processes: int) -> dict[str, str]:
 
 
 def main() -> int:
-    names = ("quick", "stops", "sizes", "stages", "fsdp", "launchers")
+    names = ("quick", "stops", "sizes", "stages", "fsdp", "students", "launchers")
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--only", choices=names, nargs="+", default=names[:-1])
     options = parser.parse_args()

@@ -44,7 +44,8 @@ def learn_from(
     error = answer.float() - _taught(teacher, cond, x_t, steps, module.options.teacher_steps)
     # What a teacher says above the end of a clip's spectrum is an answer too.
     weight = module.model.family.weight(cond.frame, x_t, t, torch.full_like(t, inf))
-    return module.counted(batch, weighted_mean(error.square(), weight))
+    each = weighted_mean(error.square(), weight, dim=(1, 2))  # or it hung on who shares a batch
+    return module.counted(batch, each.mean())
 
 
 def _taught(

@@ -12,9 +12,10 @@ from tiny_models import ROOT
 from saga_sr.training.validation import MeanOverClips
 
 
-def test_two_processes_are_one_and_one_takes_over_from_two() -> None:
+@pytest.mark.parametrize("check", ["quick", "students"])
+def test_two_processes_are_one(check: str) -> None:
     """Losses, validation, weights and averages; see the program for what it compares."""
-    program = [sys.executable, str(ROOT / "benchmarks/reliability/ddp_check.py"), "--only", "quick"]
+    program = [sys.executable, str(ROOT / "benchmarks/reliability/ddp_check.py"), "--only", check]
     done = subprocess.run(program, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     differences = [float(one) for one in re.findall(r"differ by (\S+)", done.stdout)]

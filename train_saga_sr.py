@@ -50,6 +50,7 @@ class SAGASRTrainer(TrainingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         z_h, cond = self.encode_batch(batch)
+        cond = self.drop_target_rolloff(batch, cond)
         t, noise, drop_lr, drop_text = self.draw(batch, like=z_h)
         if self.teacher is not None:  # --distill_from
             return learn_from(self.teacher, self, batch, (z_h, cond, noise, drop_text))

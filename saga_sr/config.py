@@ -285,6 +285,9 @@ class DropoutSection(Section):
     """The LR latent is absent, the text stays."""
     text_prob: Fraction = 0.05
     """The text is absent, the LR latent stays."""
+    rolloff_prob: Fraction = 0.0
+    """The target roll-off f_h is not told, whatever else is: 0 Hz stands for it. Never in the
+    paper, where one must be given; with it, a target of 0 is the model's own guess."""
 
 
 class EMASection(Section):
@@ -387,6 +390,11 @@ class ModelConfig(Section):
     def stage(self) -> Stage:
         diffusion = self.model.diffusion
         return Stage(PROMPT_ID in diffusion.cross_attention_cond_ids, diffusion.compute_rolloff)
+
+    @property
+    def guesses_rolloff(self) -> bool:
+        """Whether it was trained to do without a target roll-off, too."""
+        return self.stage.rolloff and self.training.dropout.rolloff_prob > 0
 
     @property
     def text(self) -> T5Config | TransformersConfig | None:
@@ -711,6 +719,11 @@ def _student_relations(values: _Values) -> Iterator[str]:
 
 def _dropout_relations(values: _Values) -> Iterator[str]:
     section = values.get("training.dropout", dict) or {}
+    if values.get("sampling.target_rolloff", object) == 0 and not section.get("rolloff_prob"):
+        yield (
+            "sampling.target_rolloff is 0, the model's own guess, which it learns with "
+            "training.dropout.rolloff_prob above 0"
+        )
     probs = [section.get(k, 0.05) for k in ("both_prob", "lr_prob", "text_prob")]
     if all(isinstance(p, int | float) for p in probs) and sum(probs) > 1:
         yield f"training.dropout: the three probabilities sum to {sum(probs):g}, more than 1"

@@ -64,6 +64,8 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"training__cfg_dropout_prob": 0.1}, "both_prob = lr_prob = text_prob = p / 2"),
     ({"training__sigma_distribution": "uniform"}, "training.timestep_sampler"),
     ({"sampling__target_rolloff": 1.0}, "sampling.target_rolloff is 1.0"),
+    ({"sampling__target_rolloff": 0}, "training.dropout.rolloff_prob above 0"),
+    ({"training__dropout": {"rolloff_prob": 1.5}}, "training.dropout.rolloff_prob is 1.5"),
     ({"sample_rate": "44100 Hz"}, 'sample_rate is "44100 Hz"'),
 ]  # fmt: skip
 

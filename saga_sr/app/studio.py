@@ -73,7 +73,7 @@ def options_from(
         ("steps", num_steps, 1, MAX_STEPS),
         ("guidance_acoustic", guidance_acoustic, 0, MAX_GUIDANCE),
         ("guidance_text", guidance_text, 0, MAX_GUIDANCE),
-        ("rolloff", rolloff_hz, 1, config.sample_rate / 2),
+        ("rolloff", rolloff_hz, 0 if config.guesses_rolloff else 1, config.sample_rate / 2),
     ):
         if not least <= value <= most:
             raise PageError(

@@ -81,8 +81,11 @@ class TrainingData:
             yield from reader.possible_texts()
 
     def default_target_rolloff(self, config: ModelConfig) -> float:
-        """The median f_h of the training draws, as a fraction in [0, 1): what a model is asked for
-        where the true roll-off is unknown."""
+        """What a model is asked for where the true roll-off is unknown: the median f_h of the
+        training draws, as a fraction in [0, 1), or 0, its own guess, where it learns to make one.
+        """
+        if config.training.dropout.rolloff_prob:
+            return 0.0
         rolloffs = [self.draws[draw][1]["rolloff_high"] for draw in range(TARGET_ROLLOFF_DRAWS)]
         return round(float(hz_to_unit(torch.tensor(rolloffs), config.sample_rate).median()), 3)
 

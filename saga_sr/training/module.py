@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,10 +18,11 @@ from torch import Tensor
 
 from saga_sr.config import ModelConfig
 from saga_sr.dataset import degrade
-from saga_sr.model import SAGASRModel
+from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.rolloff import RolloffFourierConditioner
 from saga_sr.support import environment
 from saga_sr.support.errors import UserError
+from saga_sr.support.randomness import torch_generator
 from saga_sr.text import TextEncoder
 from saga_sr.training import faults, resume, samples, validation
 from saga_sr.training.ema import EMA
@@ -73,6 +75,16 @@ class TrainingModule(L.LightningModule):
     @property
     def rolloff_conditioner(self) -> RolloffFourierConditioner:
         return self.model.rolloff_conditioner
+
+    def drop_target_rolloff(self, batch: Batch, cond: Conditioning) -> Conditioning:
+        """Leave some target roll-offs untold: functions of (seed, draw)."""
+        prob = self.config.training.dropout.rolloff_prob
+        if cond.rolloff_hz is None or not prob:
+            return cond
+        keys = (("target roll-off", self.options.seed, item["draw"]) for item in batch[1])
+        u = torch.cat([torch.rand(1, generator=torch_generator(*key)) for key in keys])
+        told = torch.stack([torch.ones_like(u), (u >= prob).float()], dim=1)
+        return replace(cond, rolloff_hz=cond.rolloff_hz * told.to(self.device))
 
     def _build_rolloff_prepend(self, rolloff_global: Tensor, timestep: Tensor) -> Tensor:
         return self.model._build_rolloff_prepend(rolloff_global, timestep)

@@ -39,7 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
     sound = parser.add_argument_group("what it shall sound like")
     target = sound.add_mutually_exclusive_group()
     target.add_argument("--target_rolloff", type=fraction, metavar="X",
-        help="how much high-frequency energy: the roll-off to aim at, in [0, 1) of 22050 Hz",
+        help="how much high-frequency energy: the roll-off to aim at, in [0, 1) of 22050 Hz; 0: as "
+        "the model thinks, if it has learnt to",
     )  # fmt: skip
     target.add_argument("--target_rolloff_hz", type=positive_float, metavar="HZ",
         help="the same in Hz")  # fmt: skip

@@ -35,7 +35,8 @@ class UpsampleOptions:
     """What a user may choose; None is the model's own choice (its ``sampling`` block).
 
     Attributes:
-        target_rolloff: how much high-frequency energy, in [0, 1) of the Nyquist frequency.
+        target_rolloff: how much high-frequency energy, in [0, 1) of the Nyquist frequency; 0 is
+            the model's own guess, where it has learnt to make one.
         target_rolloff_hz: the same in Hz.
         prompt: what is heard; "" is no text.
         caption: ``auto`` lets Qwen2-Audio write a prompt for each window of the input.
@@ -207,6 +208,13 @@ def _target_hz(model: SAGASRModel, options: UpsampleOptions) -> float | None:
         if given:
             raise UserError("--target_rolloff: this model was trained without --compute_rolloff")
         return None
+    if given and 0 in (options.target_rolloff_hz, options.target_rolloff):
+        if not config.guesses_rolloff:
+            raise UserError(
+                "--target_rolloff is 0, the model's own guess, which this one has not learnt to "
+                "make (training.dropout.rolloff_prob is 0); allowed: above 0"
+            )
+        return 0.0
     if options.target_rolloff_hz is not None:
         if not 0 <= options.target_rolloff_hz < nyquist_hz:
             found = f"{options.target_rolloff_hz:g}"

@@ -236,6 +236,20 @@ def test_controls_are_shown_where_the_model_has_them_and_hold_its_defaults(stage
     assert settings["rolloff_hz"]["value"] == pytest.approx(target_hz, abs=100)
 
 
+def test_a_model_that_guesses_the_rolloff_offers_zero_and_no_other_does() -> None:
+    dropout = {"rolloff_prob": 0.5}
+    told = demo_config(**STAGES["F2"])
+    guesses = demo_config(
+        **STAGES["F2"], training__dropout=dropout, sampling={"target_rolloff": 0.0}
+    )
+    slider = facts.control_settings(guesses)["rolloff_hz"]
+    assert (slider["value"], slider["minimum"]) == (0, 0)
+    assert facts.control_settings(told)["rolloff_hz"]["minimum"] > 0
+    assert options_from(guesses, 0, "", 7.0, 1.5, 1.2, 3.0).target_rolloff_hz == 0
+    with pytest.raises(PageError, match="roll-off"):
+        options_from(told, 0, "", 7.0, 1.5, 1.2, 3.0)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("probs", list(itertools.product([0, 0.05], repeat=3)))
 def test_acoustic_guidance_is_offered_where_the_model_was_trained_for_it(

@@ -19,7 +19,7 @@ from tiny_models import ROOT, text_and_rolloff, tiny_demo, tiny_vae
 from tiny_text_models import build_tiny_t5
 
 from saga_sr.config import InverseLR
-from saga_sr.model import SAGASRModel
+from saga_sr.model import Conditioning, SAGASRModel
 from saga_sr.support.errors import UserError
 from saga_sr.training import module as training_module
 from saga_sr.training.assemble import resolve_config
@@ -346,6 +346,24 @@ def test_condition_dropout_has_the_probabilities_of_the_config(
     _, _, lr, text = module.draw((like, [{"draw": draw} for draw in range(4000)]), like)
     for event, probability in ((lr & text, 0.1), (lr & ~text, 0.2), (~lr & text, 0.3)):
         assert float(event.float().mean()) == pytest.approx(probability, abs=0.025)
+
+
+def test_some_target_rolloffs_are_not_told_and_what_is_told_stays(
+    train: Any, corpus: Path, tmp_path: Path
+) -> None:
+    raw = tiny_demo(training__dropout={"rolloff_prob": 0.3}, model__diffusion__compute_rolloff=True)
+    options = parse_options([*_flags(corpus, tmp_path, raw), "--compute_rolloff"])
+    module = train.SAGASRTrainer(resolve_config(options), options)
+    rolloff_hz = torch.tensor([[2000.0, 9000.0]]).expand(2000, 2)
+    like = torch.zeros(2000, 1, 1)
+    cond = Conditioning(like, rolloff_hz=rolloff_hz)
+    batch = (like, [{"draw": draw} for draw in range(2000)])
+    found = module.drop_target_rolloff(batch, cond).rolloff_hz
+    assert torch.equal(found[:, 0], rolloff_hz[:, 0])
+    assert set(found[:, 1].tolist()) == {0.0, 9000.0}
+    assert float((found[:, 1] == 0).float().mean()) == pytest.approx(0.3, abs=0.04)
+    alone = module.drop_target_rolloff((like[:1], batch[1][7:8]), cond[[7]]).rolloff_hz
+    assert torch.equal(alone, found[7:8])
 
 
 def test_gradients_are_clipped_to_the_norm_of_the_config(

@@ -118,6 +118,8 @@ def test_upsample_reports_progress_up_to_its_end():
         (UpsampleOptions(caption="auto"), "--caption auto: this model was trained without text"),
         (UpsampleOptions(target_rolloff=1.0), "--target_rolloff is 1; allowed"),
         (UpsampleOptions(target_rolloff_hz=30_000), "--target_rolloff_hz is 30000; allowed"),
+        (UpsampleOptions(target_rolloff=0), "which this one has not learnt"),
+        (UpsampleOptions(target_rolloff_hz=0), "which this one has not learnt"),
         (UpsampleOptions(input_cutoff_hz=30_000), "--input_cutoff_hz is 30000; allowed"),
         (UpsampleOptions(num_steps=-1), r"sampling\.num_steps is -1"),
     ],

@@ -25,14 +25,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
 from torch import Tensor
 
 from saga_sr.support.errors import UserError
 from saga_sr.support.files import cache_dir as default_cache
 from saga_sr.support.files import cache_path, sha256_of
 from saga_sr.support.hub import PACKAGE_PREFIX, load_config, load_frozen, located
+from saga_sr.support.tensor_cache import TensorCache
 
 Item = TypeVar("Item")
 T5_FAMILIES = ("t5", "mt5", "umt5")
@@ -108,9 +107,8 @@ class TextEncoder:
             is never run.
         max_length: N, the number of tokens; what a text has beyond it is cut off, with a warning.
         kind: its type in the model config: a T5 (also mT5 and UMT5), or any other encoder.
-        cache_dir: where embeddings are kept; None: `saga_sr.support.files.cache_dir`. Safe to share
-            between runs, ranks and machines: each file appears whole, and two
-            writers write the same.
+        cache_dir: where embeddings are kept (`TensorCache`); None:
+            `saga_sr.support.files.cache_dir`.
         device: where the encoder runs and the result lies. Half precision except on a CPU.
     """
 
@@ -138,7 +136,7 @@ class TextEncoder:
     @cached_property
     def dim(self) -> int:
         """D, the width of the embeddings. Known from the cache without the encoder."""
-        about = Path(self._folder, "model.json")
+        about = self._cache.folder / "model.json"
         if not about.is_file():
             dim = _encoder_config(self.model, self.kind).hidden_size
             with cache_path(about) as temporary:
@@ -149,7 +147,7 @@ class TextEncoder:
     def probe(self) -> list[float] | None:
         """[projection on a fixed wave, norm] of the embedding of one text: what this encoder is,
         however it is named. None where the cache has been filled without it, long ago."""
-        embedding = self._read(PROBE_TEXT)
+        embedding = self._cache.read(PROBE_TEXT)
         if embedding is None:
             return None
         flat = embedding.double().flatten()
@@ -165,7 +163,7 @@ class TextEncoder:
             UserError: a text is new and the encoder cannot be loaded; the cache cannot be written.
         """
         texts = [tidy_text(text) for text in texts]
-        known = {text: self._read(text) for text in dict.fromkeys(texts) if text}
+        known = {text: self._cache.read(text) for text in dict.fromkeys(texts) if text}
         missing = [text for text, embedding in known.items() if embedding is None]
         known.update(self._compute_and_store(missing))
         rows = torch.zeros(len(texts), self.max_length, self.dim)
@@ -191,7 +189,7 @@ class TextEncoder:
         distinct = {tidy_text(text) for text in texts} - {""}
         # Texts of like length waste little padding.
         mine = sorted(distinct, key=lambda text: (len(text), text))[rank::processes]
-        missing = [text for text in mine if self._read(text) is None]
+        missing = [text for text in mine if self._cache.read(text) is None]
         is_quiet = not (missing and show_progress and rank == 0)
         with tqdm(total=len(missing), desc="text", unit=" texts", disable=is_quiet) as bar:
             for batch in in_batches(missing, TEXT_BATCH):
@@ -220,7 +218,7 @@ class TextEncoder:
             row for batch in in_batches(texts, TEXT_BATCH) for row in self._compute(batch)
         ]
         for text, embedding in zip(texts, embeddings, strict=True):
-            self._write(text, embedding)
+            self._cache.write(text, embedding)
         return dict(zip(texts, embeddings, strict=True))
 
     def _compute(self, texts: list[str]) -> list[Tensor]:
@@ -258,42 +256,13 @@ class TextEncoder:
             logger.warning("%s: %s: %.60r (said once)", self.model, message, text)
 
     @cached_property
-    def _folder(self) -> str:
-        """The cache folder of this model and number of tokens."""
+    def _cache(self) -> TensorCache:
+        """What is known for this model and number of tokens."""
         identity = _model_identity(located(self.model))
         is_path = identity and not self.model.startswith(PACKAGE_PREFIX)
         name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(self.model).name if is_path else self.model)
         digest = hashlib.sha256(f"{identity or self.model}".encode()).hexdigest()
-        return str(self._cache_root / f"{name}-{digest[:16]}-{self.max_length}")
-
-    def _path(self, text: str) -> str:
-        """A string: building a Path would take half the time of reading it."""
-        digest = text_hash(text)
-        return f"{self._folder}/{digest[:2]}/{digest}.safetensors"
-
-    def _read(self, text: str) -> Tensor | None:
-        path = self._path(text)
-        try:
-            with open(path, "rb") as file:  # twice as fast for a small file as mapping it
-                return load(file.read())["embedding"]
-        except FileNotFoundError:
-            return None
-        except (SafetensorError, KeyError, OSError) as error:
-            logger.warning("%s: unreadable, computed again (%s)", path, error)
-            return None
-
-    def _write(self, text: str, embedding: Tensor) -> None:
-        path = self._path(text)
-        try:
-            with cache_path(path) as temporary:
-                save_file({"embedding": embedding}, temporary)
-        except SafetensorError as error:
-            raise UserError(f"{path}: the text cache cannot be written ({error})") from error
-
-
-def text_hash(text: str) -> str:
-    """Hex SHA-256 of a tidied text: its name in the cache."""
-    return hashlib.sha256(tidy_text(text).encode("utf-8")).hexdigest()
+        return TensorCache(self._cache_root / f"{name}-{digest[:16]}-{self.max_length}")
 
 
 def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -332,7 +332,8 @@ class SamplingSection(Section):
     """Ours, of an MDCT with levels: the size of the noise that levels start from. 1 samples them
     as the paper samples everything, 0 starts from what is expected: quieter choices."""
     target_rolloff: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """f_h for audio whose true roll-off is unknown, as a fraction of the Nyquist frequency."""
+    """f_h for audio whose true roll-off is unknown, as a fraction of the Nyquist frequency; 0 is
+    the model's own guess (`DropoutSection.rolloff_prob`)."""
 
 
 @dataclass(frozen=True)

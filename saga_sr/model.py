@@ -61,7 +61,7 @@ class Conditioning:
     Attributes:
         lr_latent: [B, D, L], encoded low-resolution audio.
         text: [B, N, T5 width], zero rows for padding; all zero where an item has no text.
-        rolloff_hz: [B, 2], f_l and f_h in Hz.
+        rolloff_hz: [B, 2], f_l and f_h in Hz; an f_h of 0 is untold.
         passband_hz: [B], up to where the LR audio is the truth; some families need it.
         frame: what follows from the others (`saga_sr.frame`), put here once it is computed.
     """

@@ -76,8 +76,8 @@ class RolloffFourierConditioner(nn.Module):
     Args:
         embedding_dim_cross: width of the cross-attention token (the DiT's ``cond_token_dim``).
         embedding_dim_global: width of the vector to prepend (the DiT's ``embed_dim``).
-        dropout_rate: kept for the user's signature and not used: the roll-off is never dropped,
-            since every branch of eq. (4) keeps it.
+        dropout_rate: kept for the user's signature and not used: every branch of eq. (4) keeps the
+            roll-off, and what training leaves untold is drawn per sample (`rolloff_prob`).
         num_frequencies: learnable frequencies per roll-off.
     """
 
@@ -106,7 +106,7 @@ class RolloffFourierConditioner(nn.Module):
         """Embed roll-offs.
 
         Args:
-            rolloff_unit: [B, 2], f_l and f_h in [0, 1) (see `hz_to_unit`).
+            rolloff_unit: [B, 2], f_l and f_h in [0, 1) (see `hz_to_unit`); an f_h of 0 is untold.
 
         Returns:
             The cross-attention token [B, 1, embedding_dim_cross] and the vector to prepend

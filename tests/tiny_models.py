@@ -34,7 +34,7 @@ def changed(raw: dict[str, Any], **values: Any) -> dict[str, Any]:
 
 def tiny_demo(**values: Any) -> dict[str, Any]:
     """saga_model_config_demo.json with a DiT of 64 x 2, hop 64 without levels, tokens of 8 bins x
-    4 frames, segments of 4096 samples, and a T5."""
+    4 frames, segments of 4096 samples, and a T5; the target roll-off is always told."""
     raw = changed(
         shipped("saga_model_config_demo.json"),
         sample_size=4096,
@@ -44,6 +44,7 @@ def tiny_demo(**values: Any) -> dict[str, Any]:
         model__conditioning__cond_dim=64,
         model__diffusion__patch={"bins": 8, "frames": 4},
         sampling__level_temperature=1.0,
+        training__dropout__rolloff_prob=0.0,
     )
     raw["model"]["diffusion"]["config"] |= {
         "io_channels": 32, "input_concat_dim": 69, "embed_dim": 64, "depth": 2, "num_heads": 2,

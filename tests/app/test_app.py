@@ -238,7 +238,7 @@ def test_controls_are_shown_where_the_model_has_them_and_hold_its_defaults(stage
 
 def test_a_model_that_guesses_the_rolloff_offers_zero_and_no_other_does() -> None:
     dropout = {"rolloff_prob": 0.5}
-    told = demo_config(**STAGES["F2"])
+    told = demo_config(**STAGES["F2"], training__dropout={"rolloff_prob": 0.0})
     guesses = demo_config(
         **STAGES["F2"], training__dropout=dropout, sampling={"target_rolloff": 0.0}
     )

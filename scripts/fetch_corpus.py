@@ -80,7 +80,7 @@ from corpus_sources import (
     Source,
     is_reserved,
 )
-from render_scores import render_folder
+from render_scores import render_folder, synthesizer
 from saga_sr.data.caption_table import CAPTION_FILE, CaptionRecord, CaptionTable
 from saga_sr.support.files import atomic_path, sha256_of, write_json_atomic, write_text_atomic
 
@@ -158,6 +158,7 @@ def fetch(source: Source, output: Path) -> Record:
 
 def render(scores: Path, soundfont: Source, output: Path, rendered: Path) -> Path:
     """Play MIDI scores; returns the folder of the sounds."""
+    synthesizer()  # or it is missed after the download
     rendered.mkdir()
     folder = download_debian(soundfont, rendered)
     keep_licences(soundfont, folder, output / "licenses")

@@ -55,20 +55,29 @@ class Arrangement:
     seconds: float = float("inf")
 
 
+def synthesizer() -> Any:
+    """The module ``tinysoundfont``.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import tinysoundfont.midi
+    except ImportError as error:
+        raise UserError(
+            "--sets scores renders music with tinysoundfont, which is not installed: "
+            "pip install --no-deps -r requirements-scores.txt"
+        ) from error
+    return tinysoundfont
+
+
 def render_folder(scores: Path, soundfont: Path, output: Path) -> None:
     """Render every MIDI file of ``scores`` into ``output``.
 
     Raises:
         UserError: TinySoundFont is not installed, or there is no score.
     """
-    try:
-        import tinysoundfont
-        from tinysoundfont import midi
-    except ImportError as error:
-        raise UserError(
-            "--sets scores renders music with tinysoundfont, which is not installed: "
-            "pip install -r requirements-scores.txt"
-        ) from error
+    tinysoundfont = synthesizer()
     paths = sorted(scores.glob("*.mid"))
     if not paths:
         raise UserError(f"{scores}: no MIDI file in it")
@@ -77,7 +86,7 @@ def render_folder(scores: Path, soundfont: Path, output: Path) -> None:
     kits = [p for p in range(128) if synth.sfpreset_name(bank, DRUM_BANK, p)]
     output.mkdir(parents=True, exist_ok=True)
     for path in paths:
-        events = midi.load(str(path))
+        events = tinysoundfont.midi.load(str(path))
         for arrangement in arrangements(path.stem, events, kits):
             names = [
                 synth.sfpreset_name(bank, 0, program)

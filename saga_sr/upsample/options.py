@@ -208,23 +208,20 @@ def _target_hz(model: SAGASRModel, options: UpsampleOptions) -> float | None:
         if given:
             raise UserError("--target_rolloff: this model was trained without --compute_rolloff")
         return None
-    if given and 0 in (options.target_rolloff_hz, options.target_rolloff):
-        if not config.guesses_rolloff:
-            raise UserError(
-                "--target_rolloff is 0, the model's own guess, which this one has not learnt to "
-                "make (training.dropout.rolloff_prob is 0); allowed: above 0"
-            )
-        return 0.0
-    if options.target_rolloff_hz is not None:
-        if not 0 <= options.target_rolloff_hz < nyquist_hz:
-            found = f"{options.target_rolloff_hz:g}"
-            raise UserError(f"--target_rolloff_hz is {found}; allowed: 0 to below {nyquist_hz:g}")
-        return options.target_rolloff_hz
-    unit = options.target_rolloff
-    unit = config.sampling.target_rolloff if unit is None else unit
-    if not 0 <= unit < 1:
-        raise UserError(f"--target_rolloff is {unit:g}; allowed: 0 to below 1")
-    return unit_to_hz(unit, config.sample_rate).item()
+    unit, target_hz = options.target_rolloff, options.target_rolloff_hz
+    if target_hz is None:
+        unit = config.sampling.target_rolloff if unit is None else unit
+        if not 0 <= unit < 1:
+            raise UserError(f"--target_rolloff is {unit:g}; allowed: 0 to below 1")
+        target_hz = unit_to_hz(unit, config.sample_rate).item()
+    elif not 0 <= target_hz < nyquist_hz:
+        raise UserError(f"--target_rolloff_hz is {target_hz:g}; allowed: 0 to below {nyquist_hz:g}")
+    if target_hz == 0 and not config.guesses_rolloff:
+        raise UserError(
+            "--target_rolloff is 0, the model's own guess, which this one has not learnt to make "
+            "(training.dropout.rolloff_prob is 0); allowed: above 0"
+        )
+    return target_hz
 
 
 def _text(

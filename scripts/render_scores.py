@@ -133,10 +133,15 @@ def render(synth: Any, bank: int, events: Sequence[Any], arrangement: Arrangemen
     from tinysoundfont.midi import ControlChange, NoteOff, NoteOn, PitchBend
 
     synth.sounds_off()
+    synth.generate(SAMPLE_RATE // 2)  # what rang fades
+    for channel in range(16):  # as a new synthesizer would stand
+        synth.control_change(channel, 121, 0)  # which leaves these:
+        synth.pitchbend(channel, 8192)
+        synth.pitchbend_range(channel, 2.0)
+        synth.set_tuning(channel, 0.0)
     for channel, program in arrangement.programs.items():
         is_drums = channel == DRUM_CHANNEL
         synth.program_select(channel, bank, DRUM_BANK if is_drums else 0, program, is_drums)
-        synth.control_change(channel, 121, 0)  # as a new synthesizer would stand
     blocks: list[np.ndarray] = []
     until_s = arrangement.start_s + arrangement.seconds
     played_s = 0.0

@@ -36,8 +36,8 @@ def soundfont_of_a_sine() -> bytes:
     pbag = b"".join(struct.pack("<HH", i, 0) for i in range(len(presets) + 1))
     pgen = struct.pack("<HH", 41, 0) * len(presets) + struct.pack("<HH", 0, 0)  # instrument 0
     inst = name("sine") + struct.pack("<H", 0) + name("EOI") + struct.pack("<H", 1)
-    ibag = struct.pack("<HHHH", 0, 0, 2, 0)
-    igen = struct.pack("<HHHHHH", 54, 1, 53, 0, 0, 0)  # looped; sample 0
+    ibag = struct.pack("<HHHH", 0, 0, 3, 0)
+    igen = struct.pack("<8H", 38, 3600, 54, 1, 53, 0, 0, 0)  # rings for 8 s, looped; sample 0
     last = round(period * 40)
     shdr = name("sine") + struct.pack("<IIIIIBbHH", 0, length, 0, last, RATE, 69, 0, 0, 1)
     shdr += name("EOS") + b"\0" * 26
@@ -53,12 +53,14 @@ def soundfont_of_a_sine() -> bytes:
 
 
 def score(drums: bool) -> bytes:
-    """A melody of A4 on channel 0, a bass on channel 1 and, if asked for, drums; 4 s."""
+    """A melody of A4 on channel 0, a bass on channel 1 and, if asked for, drums; 4 s. The one with
+    drums leaves the melody's channel soft and off pitch, and sounds on."""
     track = b"\0\xc0\x0b" + b"\0\xc1\x21"  # vibraphone, fingered bass
     for _ in range(4):
         track += b"\0\x90\x45\x64" + b"\0\x91\x2d\x64"
         track += (b"\0\x99\x24\x64") if drums else b""
         track += b"\x83\x60\x80\x45\0" + b"\x83\x60\x81\x2d\0"  # 480 ticks each: half a second
+    track += (b"\0\xb0\x07\x10" + b"\0\xe0\0\x70" + b"\0\x91\x2d\x64") if drums else b""
     track += b"\0\xff\x2f\0"
     head = struct.pack(">HHH", 0, 1, 480)
     parts = [b"MThd" + struct.pack(">I", 6) + head, b"MTrk" + struct.pack(">I", len(track)) + track]

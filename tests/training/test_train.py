@@ -348,6 +348,18 @@ def test_condition_dropout_has_the_probabilities_of_the_config(
         assert float(event.float().mean()) == pytest.approx(probability, abs=0.025)
 
 
+def test_the_default_target_is_the_median_or_the_models_own_guess(
+    train: Any, corpus: Path, tmp_path: Path
+) -> None:
+    raw = tiny_demo(model__diffusion__compute_rolloff=True)
+    options = parse_options([*_flags(corpus, tmp_path, raw), "--compute_rolloff"])
+    config = resolve_config(options)
+    data = open_training_data(options, config)
+    assert data.default_target_rolloff(config) > 0
+    guesses = config.replacing("training.dropout.rolloff_prob", 0.3)
+    assert data.default_target_rolloff(guesses) == 0
+
+
 def test_some_target_rolloffs_are_not_told_and_what_is_told_stays(
     train: Any, corpus: Path, tmp_path: Path
 ) -> None:

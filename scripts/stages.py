@@ -35,16 +35,17 @@ CONFIG = ROOT / "saga_model_config_demo.json"
 SHIPPED = ROOT / "models" / "saga-sr-demo"
 CATEGORIES = ("music", "speech", "effects")
 PIECE_SECONDS = 15  # a long held-out file is several clips
-FIRST_STEPS, STEPS = 4000, 1000
+# Kind of stage -> steps; the roll-off is learnt after thousands of them.
+STEPS = {"first": 4000, "middle": 1000, "last": 4500}
 # At F0's rate of 1e-3 a new condition is shut out before it is understood: cross-attention learns
 # to look at padding, whose values are nothing, so firmly that no gradient leads back.
-LATER_RATE = "3e-4"
+RATES = {"first": (), "middle": ("--learning_rate", "3e-4"), "last": ("--learning_rate", "5e-4")}
 FLAGS = (
     "--batch_size 8 --augment --precision bf16-mixed --num_workers 1 "
     "--val_every_n_steps 500 --val_num_clips 12 --val_num_train_clips 0 "
     "--checkpoint_every_n_steps 250 --keep_checkpoints 2"
 )
-CONTROLS = ("wrong_text", "target_rolloff=0.4", "other_seed")
+CONTROLS = ("wrong_text", "true_rolloff", "target_rolloff=0.4")
 SHOWN = {
     "velocity_error": "velocity error",
     "lsd": "LSD",
@@ -56,7 +57,12 @@ SHOWN = {
     "texture_db": "texture (dB)",
     "si_sdr": "SI-SDR (dB)",
 }
-COMPARED = (("f1", "f0_longer"), ("f2", "f1_longer"), ("f2", "f0"))
+COMPARED = (
+    ("f1", "f0_longer"),
+    ("f2", "f1_longer"),
+    ("f2 true roll-off", "f2"),
+    ("f2", "f0"),
+)
 BEGIN, END = "<!-- figures of scripts/stages.py -->", "<!-- end of figures -->"
 
 
@@ -69,20 +75,22 @@ class Stage:
         start: the run whose export it starts from; None starts afresh.
         ids: ``cross_attention_cond_ids``, the plan's one JSON key.
         flags: beside those that all runs share.
+        kind: of `STEPS` and `RATES`.
     """
 
     name: str
     start: str | None
     ids: tuple[str, ...]
     flags: tuple[str, ...] = ()
+    kind: str = "middle"
 
 
 STAGES = (
-    Stage("f0", None, (), ("--disable_caption",)),
+    Stage("f0", None, (), ("--disable_caption",), "first"),
     Stage("f1", "f0", ("prompt",)),
     Stage("f0_longer", "f0", (), ("--disable_caption",)),
-    Stage("f2", "f1", ("prompt",), ("--compute_rolloff",)),
-    Stage("f1_longer", "f1", ("prompt",)),
+    Stage("f2", "f1", ("prompt",), ("--compute_rolloff",), "last"),
+    Stage("f1_longer", "f1", ("prompt",), (), "last"),
 )
 
 
@@ -126,16 +134,14 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
     if finished(folder):
         print(f"{stage.name}: finished")
         return
-    first = stage.start is None
     command: list[str | Path] = ["train_saga_sr.py", "--train_dir"]
     command += [corpus / "train_fullband" / category for category in CATEGORIES]
     command += ["--val_dir", *(corpus / "val" / category for category in CATEGORIES)]
     command += ["--model_config", write_config(stage, options.output), *stage.flags]
-    command += ["--max_steps", str(options.first_steps if first else options.steps)]
-    command += shlex.split(options.flags)
+    steps = getattr(options, f"{stage.kind}_steps")
+    command += ["--max_steps", str(steps), *RATES[stage.kind], *shlex.split(options.flags)]
     if stage.start is not None:
         command += ["--init_from", options.output / stage.start / "export"]
-        command += ["--learning_rate", LATER_RATE]
     if any((folder / "checkpoints").glob("step=*.ckpt")):
         command += ["--checkpoint", "last"]
     run(stage.name, options.output / f"{stage.name}.log", *command, "--output_dir", folder)
@@ -312,8 +318,8 @@ def main() -> None:
     add = parser.add_argument
     add("--corpus", type=Path, default=ROOT / "corpus", help="of fetch_corpus.py, with captions")
     add("--output", type=Path, default=ROOT / "runs" / "stages")
-    add("--first_steps", type=int, default=FIRST_STEPS, help="of F0 (%(default)s)")
-    add("--steps", type=int, default=STEPS, help="of every other run (%(default)s)")
+    for kind, whose in (("first", "F0"), ("middle", "F1, F0 longer"), ("last", "F2, F1 longer")):
+        add(f"--{kind}_steps", type=int, default=STEPS[kind], help=f"of {whose} (%(default)s)")
     add("--jobs", type=int, default=1, help="runs at once (%(default)s)")
     add("--num_clips", type=int, default=24, help="held-out clips per category (%(default)s)")
     add("--cutoffs", type=float, nargs="+", default=[4000.0, 8000.0], metavar="HZ")

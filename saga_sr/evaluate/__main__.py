@@ -28,7 +28,7 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "target_rolloff": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
 }
 
-CONTROLS = ("wrong_text", "no_text", "other_seed")
+CONTROLS = ("wrong_text", "no_text", "other_seed", "true_rolloff")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--no_text", action="store_true", help="give no clip its caption and transcript")
     add("--controls", nargs="+", default=[], metavar="CONTROL",
         help="also each model with one thing changed, to see whether it is heeded: wrong_text "
-        "(another clip's), no_text, target_rolloff=X, other_seed")  # fmt: skip
+        "(another clip's), no_text, target_rolloff=X, true_rolloff, other_seed")  # fmt: skip
     add("--crossover", choices=CROSSOVERS, default="soft",
         help="how the input's band is put back; off: models as they are")  # fmt: skip
     add("--sweep", nargs="+", action="append", default=[], metavar=("OPTION", "VALUE"),
@@ -155,6 +155,8 @@ def _wrong_controls(flags: argparse.Namespace) -> list[str]:
             problems.append(f"--controls {control}: no control; allowed: {allowed}")
         elif flags.no_text and control.endswith("text"):
             problems.append(f"--controls {control} does not go with --no_text")
+        elif control == "true_rolloff" and flags.target_rolloff == "oracle":
+            problems.append("--controls true_rolloff: --target_rolloff oracle gives it all rows")
     if len(set(flags.controls)) < len(flags.controls):
         problems.append("--controls: one is given twice")
     return problems

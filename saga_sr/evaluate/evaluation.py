@@ -124,6 +124,8 @@ def controls(model: Model, wanted: Sequence[str]) -> list[Model]:
             rows.append(model.varied("other seed", options=options))
         elif option == "target_rolloff" and model.model.config.stage.rolloff:
             rows.append(replace(swept(model, option, float(value)), sweep=None))
+        elif option == "true_rolloff" and model.model.config.stage.rolloff:
+            rows.append(model.varied("true roll-off", oracle=True))
         elif option == "wrong_text" and model.has_text:
             rows.append(model.varied("wrong text", told="other"))
         elif option == "no_text" and model.has_text:

@@ -329,14 +329,16 @@ def controlled(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
             folder / "data", folder / "out", "--cutoffs", "4000", "--num_steps", "2",
             "--model", folder / "deaf", folder / "text", "--num_listen", "0",
             "--controls", "wrong_text", "no_text", "other_seed", "target_rolloff=0.2",
+            "true_rolloff",
         )  # fmt: skip
 
 
 def test_evaluate_controls_say_whether_a_condition_is_heeded(controlled: dict[str, Any]) -> None:
     rows = [name for name in controlled["rows"] if name.startswith(("deaf", "text"))]
     assert rows == [
-        "deaf", "text", "deaf other seed", "deaf target_rolloff=0.2",
+        "deaf", "text", "deaf other seed", "deaf target_rolloff=0.2", "deaf true roll-off",
         "text wrong text", "text no text", "text other seed", "text target_rolloff=0.2",
+        "text true roll-off",
     ]  # fmt: skip
     for line in controlled["results"]:
         if line["row"] in rows[2:]:
@@ -344,6 +346,7 @@ def test_evaluate_controls_say_whether_a_condition_is_heeded(controlled: dict[st
         else:
             assert "change_db" not in line["means"]
     assert controlled["rows"]["text wrong text"]["text"] == "other"
+    assert controlled["rows"]["text true roll-off"]["target_rolloff"] == "oracle"
     assert controlled["rows"]["deaf"]["text"] == "none"
 
 
@@ -387,10 +390,11 @@ def test_evaluate_one_file_has_no_interval(controlled: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["wrong_words"], "no control; allowed: wrong_text, no_text, other_seed, target_rolloff=X"),
+        (["wrong_words"], "wrong_text, no_text, other_seed, true_rolloff, target_rolloff=X"),
         (["target_rolloff=1"], r"1 is not in \[0, 1\)"),
         (["other_seed", "other_seed"], "one is given twice"),
         (["wrong_text", "--no_text"], "does not go with --no_text"),
+        (["true_rolloff", "--target_rolloff", "oracle"], "gives it all rows"),
     ],
 )
 def test_evaluate_wrong_controls_are_refused(data: Path, flags: list[str], message: str) -> None:

@@ -17,7 +17,7 @@ def test_every_condition_has_a_companion_that_went_on_without_it() -> None:
     by_name = {stage.name: stage for stage in stages.STAGES}
     for later, companion in stages.COMPARED[:2]:
         with_it, without = by_name[later], by_name[companion]
-        assert with_it.start == without.start  # the same weights, the same number of steps
+        assert (with_it.start, with_it.kind) == (without.start, without.kind)  # weights, steps
         start = by_name[str(with_it.start)]
         assert (without.ids, without.flags) == (start.ids, start.flags)
         assert (with_it.ids, with_it.flags) != (start.ids, start.flags)

@@ -9,7 +9,8 @@ The three stages of the plan, full model, one GPU; each may start from the one b
   F1: text too; with "prompt" in cross_attention_cond_ids (--disable_caption: transcripts alone)
   F2: both roll-offs too; as F1 and  --compute_rolloff
 A student that does in one to four steps what an exported model does in a hundred:
-    the command that trained the model and  --distill_from EXPORT  (--max_steps 2000 or more)
+    the command that trained the model, without what gave it its weights, and
+        --model_config EXPORT/config.json --distill_from EXPORT  (--max_steps 2000 or more)
 One laptop, no downloaded weights (LR latent and roll-offs, without text):
     python train_saga_sr.py --train_dir corpus/train --val_dir corpus/val \\
         --model_config saga_model_config_demo.json --compute_rolloff --batch_size 8 --max_steps 1000

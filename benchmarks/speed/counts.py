@@ -44,6 +44,7 @@ from saga_sr.training.early import STUDENT_STEPS
 from saga_sr.weights import fold_weight_norm
 
 TEACHER_STEPS, STUDENT_EVALUATIONS = 100, (4, 2, 1)
+TAUGHT_STEPS = 4  # --teacher_steps, of two evaluations
 SHARE, MEMORY_SHARE = 0.4, 0.8
 
 
@@ -177,7 +178,7 @@ def report(config: ModelConfig, share: float, memory_share: float) -> None:
     print(markdown_table(header, rows))
     generator = torch.Generator().manual_seed(0)
     draws = [draw_step(STUDENT_STEPS, generator) for _ in range(10_000)]
-    asked = statistics.mean(teacher_steps(*draw) for draw in draws)
+    asked = statistics.mean(2 * teacher_steps(*draw, TAUGHT_STEPS) for draw in draws)
     own_gflop, taught_gflop = (n * costs.dit_f2.flops / 1e9 for n in (3, branches * asked))
     print(
         f"\nLearning from prepared latents, a clip: {own_gflop:.0f} GFLOP forward and backward; a "

@@ -165,7 +165,7 @@ def test_anchors_exist(name: str) -> None:
 def test_readme_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = blocks("README.md", "python")
     monkeypatch.chdir(tmp_path)
-    tiny_model().save_pretrained(Path("runs/demo/export"))
+    tiny_model().save_pretrained(Path("runs/demo-f0/export"))
     old = 0.1 * np.random.default_rng(0).standard_normal((4000, 2))
     soundfile.write("old.wav", old, 22_050)
     exec(compile(example, "README.md", "exec"), {})

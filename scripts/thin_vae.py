@@ -89,7 +89,7 @@ def main() -> None:
     config = parse_model_config(raw)
     pretransform = create_pretransform(config)
     assert isinstance(pretransform, AutoencoderPretransform)
-    vae = pretransform.model
+    vae = pretransform.model.requires_grad_(True)
     reader = ClipReader(
         AudioIndex.scan(options.audio, flag="audio"), CROP_SAMPLES, config.sample_rate, channels=1
     )

@@ -116,6 +116,7 @@ class ClipReader:
         channels: 1 or 2.
         use_caption: whether the prompt uses captions (`saga_sr.text.text_for_clip`).
         captions: a caption table or None per folder of the index; None: no captions at all.
+        with_text: whether clips have text at all; without, transcripts are not even looked for.
     """
 
     index: AudioIndex
@@ -124,6 +125,7 @@ class ClipReader:
     channels: int = 2
     use_caption: bool = True
     captions: Sequence[Captions | None] | None = None
+    with_text: bool = True
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 2):
@@ -153,7 +155,7 @@ class ClipReader:
 
     def text(self, crop: Crop) -> dict[str, Any]:
         """Metadata ``transcript``, ``caption`` (None where there is none) and ``prompt``."""
-        transcript = read_transcript(self.index.path(crop.position))
+        transcript = read_transcript(self.index.path(crop.position)) if self.with_text else None
         caption = self.caption(crop)
         prompt = text_for_clip(caption, transcript, self.use_caption)
         return {"transcript": transcript, "caption": caption, "prompt": prompt}

@@ -51,7 +51,8 @@ _BIN_TOLERANCE = 1e-3  # of a bin; float32 places a frequency within 1e-4 of one
 
 
 def _paired(metric: Metric[P]) -> Metric[P]:
-    """Give a metric two tensors of one shape in full precision, whatever autocast says."""
+    """Give a metric two tensors of one shape in full precision, whatever autocast says; of an item
+    that is not finite all metrics are NaN."""
 
     @wraps(metric)
     def checked(est: Tensor, ref: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -63,7 +64,9 @@ def _paired(metric: Metric[P]) -> Metric[P]:
         both_double = est.dtype == ref.dtype == torch.float64
         dtype = torch.float64 if both_double else torch.float32
         with torch.autocast(est.device.type, enabled=False):
-            return metric(est.to(dtype), ref.to(dtype), *args, **kwargs)
+            value = metric(est.to(dtype), ref.to(dtype), *args, **kwargs)
+        finite = (est.isfinite() & ref.isfinite()).all(dim=(1, 2))
+        return value.masked_fill(~finite, torch.nan)
 
     return checked
 

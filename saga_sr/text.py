@@ -88,6 +88,8 @@ def read_transcript(audio_path: Path) -> str | None:
     """
     path = audio_path.with_suffix(".txt")
     try:
+        if path.is_dir():
+            return None
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return None

@@ -430,11 +430,15 @@ def load_stage(model: "SAGASRModel", folder_or_hub_id: Path | str) -> LoadReport
     tensors = {name: value.float() for name, value in read_tensors(folder / WEIGHTS_NAME).items()}
     report = LoadReport(str(folder_or_hub_id), notes=[f"differs: {line}" for line in said])
     own = model.state_dict()
-    for name, value in list(tensors.items()):
-        # The projection of another text encoder's width, where there was no text to train it.
-        if name.startswith(f"conditioners.{PROMPT_ID}.") and value.shape != own[name].shape:
-            tensors[name] = own[name]
-            report.notes.append(f"{name}: {earlier.stage} has not trained it; it starts anew")
+    projection = f"conditioners.{PROMPT_ID}."  # none where the encoder's width needs none
+    shapes = [
+        {name: value.shape for name, value in state.items() if name.startswith(projection)}
+        for state in (own, tensors)
+    ]
+    if shapes[0] != shapes[1]:  # another text encoder's, where there was no text to train it
+        tensors = {n: v for n, v in tensors.items() if n not in shapes[1]}
+        tensors |= {name: own[name] for name in shapes[0]}
+        report.notes.append(f"{projection}*: {earlier.stage} has not trained it; it starts anew")
     load_exactly(model, tensors, origin=origin)
     report.loaded = list(tensors)
     return report

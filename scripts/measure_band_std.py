@@ -20,7 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from saga_sr.config import MDCTConfig, load_model_config
-from saga_sr.support.errors import run_cli
+from saga_sr.support.errors import UserError, run_cli
 from saga_sr.weightfree.mdct import MDCTPretransform
 
 NUM_BANDS = 24
@@ -37,6 +37,8 @@ def measure(files: list[Path], config: MDCTConfig, sample_rate: int, clip_size: 
     pretransform = MDCTPretransform(mono, sample_rate)
     total, count = np.zeros(config.hop), 0
     for path in files:
+        if sf.info(path).samplerate != sample_rate:  # resampled, it would be empty above its end
+            continue
         frames = sf.info(path).frames
         for start in np.linspace(0, max(0, frames - clip_size), 8).astype(int):
             audio, _ = sf.read(path, frames=clip_size, start=start, dtype="float32", always_2d=True)
@@ -46,7 +48,9 @@ def measure(files: list[Path], config: MDCTConfig, sample_rate: int, clip_size: 
             latent = pretransform.encode(torch.from_numpy(np.ascontiguousarray(audio)))
             total += np.log(latent.square().mean(dim=(0, 2)).numpy() + 1e-12)
             count += 1
-    return np.exp(total / max(count, 1) / 2)
+    if not count:
+        raise UserError(f"--audio_dir: no audible audio at {sample_rate} Hz")
+    return np.exp(total / count / 2)
 
 
 def main() -> None:
@@ -58,6 +62,9 @@ def main() -> None:
     section = config.model.pretransform.config
     if not isinstance(section, MDCTConfig):
         parser.error(f"{options.model_config}: the pretransform is no MDCT")
+    for folder in options.audio_dir:
+        if not folder.is_dir():
+            raise UserError(f"--audio_dir {folder}: no such folder")
     files = sorted(
         path
         for folder in options.audio_dir

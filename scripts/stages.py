@@ -142,8 +142,7 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
     command += ["--max_steps", str(steps), *RATES[stage.kind], *shlex.split(options.flags)]
     if stage.start is not None:
         command += ["--init_from", options.output / stage.start / "export"]
-    if any((folder / "checkpoints").glob("step=*.ckpt")):
-        command += ["--checkpoint", "last"]
+    command += ["--checkpoint", "last"]  # of a run that has none, its beginning
     run(stage.name, options.output / f"{stage.name}.log", *command, "--output_dir", folder)
 
 
@@ -173,7 +172,7 @@ def held_out(options: argparse.Namespace) -> Path:
     for category in CATEGORIES:
         source, folder = options.corpus / "val" / category, target / category
         folder.mkdir(parents=True, exist_ok=True)
-        texts = (source / "captions.jsonl").read_text(encoding="utf-8").splitlines()
+        texts = (source / "captions.jsonl").read_text(encoding="utf-8").strip().split("\n")
         by_path = {line["path"]: line for line in map(json.loads, texts)}
         for path in sorted(p for p in source.iterdir() if p.name in by_path):
             audio, rate = sf.read(path, dtype="float32", always_2d=True)

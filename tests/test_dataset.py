@@ -656,3 +656,9 @@ def test_residue_alone_changes_some_low_passed_clips_a_little(reader):
         changes.append((one["lr_audio"] - two["lr_audio"]).abs().max().item())
     assert 0 < sum(change > 0 for change in changes) < 12
     assert max(changes) < 0.05
+
+
+def test_without_text_no_transcript_is_looked_for(spoken: Path) -> None:
+    (spoken / "said.txt").write_bytes("é".encode("latin-1"))
+    item = SAGASRDataset(ClipReader(_index(spoken), SIZE, with_text=False), seed=0)[0]
+    assert item[1]["transcript"] is None

@@ -562,3 +562,12 @@ def test_texture_of_what_is_too_short_says_nothing() -> None:
     short = noise(0.002)
     assert texture_db(short, short, 4000.0).isnan().all()
     assert texture_floor_db(noise(0.05), 4000.0).isnan().all()
+
+
+@pytest.mark.parametrize("name", PAIRED_METRICS)
+def test_paired_metrics_of_what_is_no_number_are_nan(name: str) -> None:
+    est, ref = noise(), noise(seed=1)
+    broken = torch.cat([est, est])
+    broken[1, 0, 5000] = torch.nan
+    values = PAIRED_METRICS[name](broken, torch.cat([ref, ref]))
+    assert values.isfinite().tolist() == [True, False]

@@ -585,3 +585,15 @@ def trained_weights(output: Path, flags: list[str]) -> dict[str, torch.Tensor]:
     train = importlib.import_module("train_saga_sr")
     train.main(parse_options([*flags, "--output_dir", str(output)]))
     return load_file(output / "export" / "model.safetensors")
+
+
+def test_caption_table_forgets_what_a_file_held_before(tmp_path: Path) -> None:
+    path = write_lines(
+        tmp_path / "captions.jsonl",
+        {"path": "a.wav", "start": 0, "end": 10, "caption": "old 1", "hash": "1"},
+        {"path": "a.wav", "start": 10, "end": 20, "caption": "old 2", "hash": "1"},
+        {"path": "a.wav", "start": 20, "end": 40, "caption": "by hand"},
+        {"path": "a.wav", "start": 0, "end": 8, "caption": "new 1", "hash": "2"},
+        {"path": "a.wav", "start": 8, "end": 16, "caption": "new 2", "hash": "2"},
+    )
+    assert CaptionTable.read(path).captions_of("a.wav") == ["by hand", "new 1", "new 2"]

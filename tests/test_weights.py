@@ -231,6 +231,25 @@ def test_weights_of_f0_start_f2(tmp_path: Path) -> None:
         assert torch.equal(value, model.state_dict()[name])
 
 
+@pytest.mark.parametrize(("before", "after"), [(24, None), (None, 24), (24, 16)])
+def test_a_text_projection_that_nobody_trained_starts_anew(
+    before: int | None, after: int | None, tmp_path: Path
+) -> None:
+    """None: text as wide as cond_dim, which needs no projection."""
+    raws = [tiny_demo(), text_and_rolloff(tiny_demo())]
+    for raw, dim in zip(raws, (before, after), strict=True):
+        raw["model"]["conditioning"]["configs"][0]["config"]["dim"] = (
+            dim or raw["model"]["conditioning"]["cond_dim"]
+        )
+    built(raws[0]).save_pretrained(tmp_path)
+    model = built(raws[1], seed=3)
+    own = {n: v.clone() for n, v in model.state_dict().items() if "conditioners.prompt" in n}
+    assert bool(own) == (after is not None)
+    report = load_stage(model, tmp_path)
+    assert any("starts anew" in note for note in report.notes)
+    assert all(torch.equal(v, model.state_dict()[n]) for n, v in own.items())
+
+
 def test_stage_of_another_architecture_is_refused_with_the_differences(tmp_path: Path) -> None:
     built(tiny_demo()).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"power: [\d.]+ -> 0\.75"):

@@ -164,7 +164,12 @@ def scan_audio(
             if entry.name.startswith(b".") or entry.name in SYSTEM_NAMES:
                 continue
             name = os.path.join(below, entry.name)
-            if entry.is_dir():
+            try:
+                is_dir = entry.is_dir()
+            except OSError as error:  # a link to itself
+                scan.unreadable.append((os.fsdecode(entry.path), error.strerror or str(error)))
+                continue
+            if is_dir:
                 (links if entry.is_symlink() else pending).append(name)
             elif is_audio_name_or_content(entry.path):
                 scan.audio.append(FoundFile(name, *_size_and_time(entry)))

@@ -124,9 +124,13 @@ def resampled(source: AudioSource, sample_rate: int) -> Iterator[Tensor]:
     """The source at ``sample_rate``: pieces [C, n] of together round(frames x rate / own rate).
 
     Raises:
-        UserError: a sample is NaN or infinite, or the source cannot be read.
+        UserError: a sample is NaN or infinite, nothing is left at that rate, or the source cannot
+            be read.
     """
     left = resampled_length(source.frames, source.sample_rate, sample_rate)
+    if left == 0:
+        found = f"{source.frames} samples at {source.sample_rate} Hz"
+        raise UserError(f"{source.name}: too short: {found} are none at {sample_rate} Hz")
     for piece in _resampled_blocks(source, sample_rate):
         piece = piece[:left]
         left -= len(piece)
@@ -275,7 +279,8 @@ def write_audio(
         encoding: ``16``, ``24`` (bit PCM) or ``float`` (32 bit, WAV only).
 
     Raises:
-        UserError: the file cannot be written, for example because the disk is full.
+        UserError: the file cannot be written, for example because the disk is full, or a sample is
+            NaN or infinite.
     """
     large = frames * channels * 4 > _RIFF_LIMIT_BYTES
     container = "FLAC" if path.suffix.lower() == ".flac" else "RF64" if large else "WAV"
@@ -288,6 +293,11 @@ def write_audio(
             ) as file:
                 for piece in pieces:
                     magnitude = piece.abs()
+                    if not magnitude.isfinite().all():
+                        raise UserError(
+                            f"{path}: not written: the result is NaN or infinite from "
+                            f"{written / sample_rate:.2f} s on"
+                        )
                     peak = max(peak, magnitude.max().item())
                     over += int((magnitude > 1).sum())
                     _write(file, piece)

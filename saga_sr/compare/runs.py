@@ -62,12 +62,12 @@ class Run:
         return float(self.curves[metric][1][-1]) if metric in self.curves else float("nan")
 
     def best(self, metric: str) -> tuple[float, int]:
-        """(best value, its step); NaN where there is none."""
+        """(best value, how many steps were done then); NaN where there is none."""
         if metric not in self.curves:
             return float("nan"), 0
         steps, values = self.curves[metric]
         best = int(values.argmax() if metric.endswith(HIGHER_IS_BETTER) else values.argmin())
-        return float(values[best]), int(steps[best])
+        return float(values[best]), int(steps[best]) + 1
 
     def final_train_loss(self) -> float:
         """Mean over the last 5 % of the steps."""

@@ -122,8 +122,9 @@ class CaptionTable:
     """The captions of one audio folder: look one up by file and seconds.
 
     Two lines for the same seconds of the same file may repeat each other (merged files do). Where
-    their hashes differ, the file has changed in between and the later line counts. Two captions of
-    the same audio are an error that names both, since only the user knows which one is meant.
+    lines of a file have other hashes than its last, the file has changed in between: they are of
+    its former content and do not count. Two captions of the same audio are an error that names
+    both, since only the user knows which one is meant.
     """
 
     records: list[CaptionRecord] = field(default_factory=list)
@@ -150,7 +151,14 @@ class CaptionTable:
         if problems:
             numbered = [f"line {number}: {problem}" for number, problem in sorted(problems)]
             raise UserError.listing(f"{path}: {len(numbered)} bad lines", numbered)
-        return cls([record for _, record in records.values()])
+        present = {record.key[0]: record.hash for _, record in lines if record.hash is not None}
+        return cls(
+            [
+                record
+                for _, record in records.values()
+                if record.hash is None or record.hash == present[record.key[0]]
+            ]
+        )
 
     @cached_property
     def _by_path(self) -> dict[str, list[CaptionRecord]]:

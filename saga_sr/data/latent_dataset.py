@@ -69,8 +69,8 @@ class LatentDataset(Dataset[Item]):
                 f"--caption_file: {len(given)} files for the {len(self.folders)} audio folders "
                 f"that were encoded: {names}"
             )
-        pairs = zip(self.folders, given, strict=True)
-        self.segment_texts = [SegmentTexts(folder, path) for folder, path in pairs]
+        pairs, with_text = zip(self.folders, given, strict=True), config.stage.text
+        self.segment_texts = [SegmentTexts(folder, path, with_text) for folder, path in pairs]
 
     def check_weights(self, pretransform: torch.nn.Module) -> None:
         """Refuse latents that another VAE made.

@@ -22,20 +22,25 @@ class SegmentTexts:
     Args:
         folder: the latents.
         caption_file: None: captions.jsonl in the audio folder.
+        with_text: whether there are texts at all; without, none is looked for.
 
     Raises:
         UserError: a caption file is broken.
     """
 
-    def __init__(self, folder: LatentFolder, caption_file: Path | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: LatentFolder, caption_file: Path | None = None, with_text: bool = True
+    ) -> None:
+        self.folder, self.with_text = folder, with_text
         self.audio_dir = Path(folder.entry.audio_dir)
         self.audio_is_here = self.audio_dir.is_dir()
         beside = self.audio_dir / CAPTION_FILE
         path = caption_file or (beside if beside.is_file() else None)
-        self.captions = None if path is None else CaptionTable.read(path)
+        self.captions = CaptionTable.read(path) if path is not None and with_text else None
 
     def __call__(self, segment: int) -> Texts:
+        if not self.with_text:
+            return None, None
         name = self.folder.audio_name(segment)
         transcript = read_transcript(self.audio_dir / name) if self.audio_is_here else None
         return self._with_transcript(segment, name, transcript)
@@ -60,6 +65,8 @@ class SegmentTexts:
 
     def describe(self) -> str | None:
         """Where texts are not the present ones; None where they are."""
+        if not self.with_text:
+            return None
         if not self.audio_is_here:
             return f"{self.audio_dir} is not here: its texts are those of when it was encoded"
         if self.captions is None and bool((self.folder.table.caption != NO_TEXT).any()):

@@ -17,7 +17,7 @@ REPORT/listen.html plays some clips in all versions (docs/listening.md).
 import argparse
 from pathlib import Path
 
-from saga_sr.support.arguments import natural_number, positive_float, positive_int
+from saga_sr.support.arguments import finite_float, natural_number, positive_float, positive_int
 from saga_sr.support.choices import CROSSOVERS, DEVICES, PRECISIONS, SOLVERS
 from saga_sr.support.errors import UserError, run_cli
 
@@ -28,6 +28,7 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "target_rolloff": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
 }
 
+LEAST_SECONDS, LEAST_CUTOFF_HZ = 0.1, 500.0
 CONTROLS = ("wrong_text", "no_text", "other_seed", "true_rolloff")
 
 
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--num_clips", type=positive_int, default=100, help="at most so many per category (100)")
     add("--clip_seconds", type=positive_float, default=5.94, help="at most so long (5.94)")
     add("--mono", action="store_true", help="mix the truth down to one channel first")
-    add("--sample_rate", type=int, help="in Hz; the models', or 44100")
+    add("--sample_rate", type=positive_int, help="in Hz; the models', or 44100")
     add("--seed", type=int, default=0)
 
     model = parser.add_argument_group("how a model runs (default: its own sampling block)")
@@ -62,8 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--emulate_linear_steps", type=positive_int, metavar="N",
         help="of the t-schedule: small steps first, as in N linear ones")  # fmt: skip
     add("--solver", choices=SOLVERS)
-    add("--guidance_acoustic", type=float, metavar="S_A")
-    add("--guidance_text", type=float, metavar="S_T")
+    add("--guidance_acoustic", type=finite_float, metavar="S_A")
+    add("--guidance_text", type=finite_float, metavar="S_T")
     add("--target_rolloff", type=_target, default="default", metavar="oracle|default|X",
         help="f_h: the truth's own, the model's default, or a number in [0, 1)")  # fmt: skip
     add("--no_text", action="store_true", help="give no clip its caption and transcript")
@@ -122,6 +123,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         problems.append(f"--output {flags.output}: a report is there; --overwrite replaces it")
     if flags.degradations and flags.predictions:
         problems.append("--degradations does not go with --predictions")
+    if flags.clip_seconds < LEAST_SECONDS:
+        problems.append(f"--clip_seconds {flags.clip_seconds:g}: at least {LEAST_SECONDS:g}")
+    problems += [
+        f"--cutoffs {cutoff_hz:g}: at least {LEAST_CUTOFF_HZ:g} Hz"
+        for cutoff_hz in flags.cutoffs
+        if cutoff_hz < LEAST_CUTOFF_HZ
+    ]
     problems += _wrong_controls(flags)
     if flags.sweep and not flags.model:
         problems.append("--sweep needs a --model")
@@ -167,6 +175,8 @@ def _sweep_values(option: str, values: list[str]) -> list[float]:
         raise ValueError(f"not an option to sweep; allowed: {', '.join(SWEEPS)}")
     numbers = sorted({float(value) for value in values} or SWEEPS[option])
     for value in numbers:
+        if not abs(value) < float("inf"):
+            raise ValueError(f"{value:g} is no finite number")
         if option == "num_steps" and (value < 1 or value != int(value)):
             raise ValueError(f"{value:g} is no number of steps")
         if option == "target_rolloff" and not 0 <= value < 1:

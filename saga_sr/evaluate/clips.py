@@ -28,6 +28,7 @@ from saga_sr.metrics import LEAST_BAND
 from saga_sr.support.files import sha256_of
 from saga_sr.support.randomness import numpy_generator
 
+LEAST_SAMPLES = 1025  # half a window of the metrics, and one
 FULL_BAND = 0.9977  # of the Nyquist frequency: 22 kHz at 44.1 kHz
 
 
@@ -55,6 +56,8 @@ class Clip:
 
     def problem(self, cutoff_hz: float) -> str | None:
         """Why it cannot be measured at a cutoff, or None."""
+        if self.crop.length < LEAST_SAMPLES:
+            return f"shorter than {LEAST_SAMPLES} samples"
         if self.end_hz == 0:
             return "silent"
         if self.end_hz < LEAST_BAND * cutoff_hz:

@@ -183,6 +183,9 @@ def build_rows(flags: argparse.Namespace, models: Sequence[Model], rate: int) ->
         *(swept(m, o, v) for m in models for o, values in flags.sweep.items() for v in values),
     ]
     names = [row.name for row in rows]
+    for control in flags.controls:
+        if not any(controls(model, [control]) for model in models):
+            raise UserError(f"--controls {control}: no --model has that condition")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"two rows are called {', '.join(twice)}; name them: NAME=FOLDER")
     if reserved := {TRUTH, ANCHOR} & set(names):

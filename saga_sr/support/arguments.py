@@ -26,6 +26,12 @@ def positive_float(text: str) -> float:
     return value
 
 
+def finite_float(text: str) -> float:
+    if not abs(value := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: must be a finite number")
+    return value
+
+
 def fraction(text: str) -> float:
     if not 0 <= (value := float(text)) < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be at least 0 and below 1")

@@ -4,6 +4,7 @@ The kind of data follows from the folder: one that `saga_sr.pre_encode` wrote ho
 any other is searched for audio. Either way a draw number gives one item with the same metadata.
 """
 
+import hashlib
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -63,11 +64,18 @@ class TrainingData:
         if isinstance(self.draws, LatentDataset):
             self.draws.check_weights(model.pretransform)
 
+    def text_fingerprint(self, use_caption: bool) -> str:
+        """Equal where equal draws have equal texts."""
+        digest = hashlib.sha256()
+        for pair in self.texts():
+            digest.update(text_for_clip(*pair, use_caption).encode("utf-8", "replace") + b"\0")
+        return digest.hexdigest()
+
     def texts(self) -> Iterator[tuple[str | None, str | None]]:
         """(caption, transcript) of every segment's length of the training audio."""
         if isinstance(self.draws, LatentDataset):
             yield from self.draws.texts()
-        else:
+        elif self.draws.reader.with_text:
             yield from self.draws.reader.texts()
 
     def possible_texts(self) -> Iterator[tuple[str | None, str | None]]:
@@ -97,6 +105,8 @@ def open_training_data(options: Namespace, config: ModelConfig) -> TrainingData:
         UserError: folders without usable data, latents of another encoder, audio and latents mixed,
             or flags that prepared latents make meaningless.
     """
+    if options.caption_file and not config.stage.text:
+        say(f"--caption_file is not read: {config.stage} has no text")
     data = TrainingData(_open_draws(options, config))
     rolloff, cutoff_hz = config.stage.rolloff, options.val_cutoff_hz
     if options.val_dir and options.val_num_clips:
@@ -170,7 +180,7 @@ def _open_audio(
         tables = [CaptionTable.read(path) if given or path.is_file() else None for path in paths]
     return ClipReader(
         index, config.sample_size, config.sample_rate, config.audio_channels,
-        options.use_caption, tables,
+        options.use_caption, tables, config.stage.text,
     )  # fmt: skip
 
 

@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from saga_sr.support.arguments import add_degradations, problems_of_degradations
+from saga_sr.support.arguments import (
+    add_degradations,
+    finite_float,
+    problems_of_degradations,
+)
 from saga_sr.support.errors import UserError, run_cli
 from saga_sr.training.early import refuse_early
 
@@ -161,8 +165,15 @@ def _validation(group: _Group) -> None:
     add = group.add_argument
     add("--disable_val_lowfreq_replace", action="store_true",
         help="judge the model's own low band, not the input's")  # fmt: skip
-    add("--guidance_acoustic", type=float, metavar="S_A", help="s_a of eq. (4), 1.4 in the paper")
-    add("--guidance_text", type=float, metavar="S_T", help="s_t of eq. (4), 1.2 in the paper")
+    add(
+        "--guidance_acoustic",
+        type=finite_float,
+        metavar="S_A",
+        help="s_a of eq. (4), 1.4 in the paper",
+    )
+    add(
+        "--guidance_text", type=finite_float, metavar="S_T", help="s_t of eq. (4), 1.2 in the paper"
+    )
     add("--val_num_steps", type=int, metavar="N", help="of the solver (default: the JSON's)")
     add("--val_emulate_linear_steps", type=int, metavar="N",
         help="of the linear-quadratic schedule (default: the JSON's)")  # fmt: skip
@@ -227,6 +238,8 @@ def _values(options: argparse.Namespace) -> Iterator[str]:
         for number in value if isinstance(value, list) else [value]:
             if number is not None and number < least:
                 yield f"--{name} is {number}, at least {least} is needed"
+    if not options.min_bandwidth_hz >= 0:
+        yield f"--min_bandwidth_hz is {options.min_bandwidth_hz:g}, at least 0 is needed"
     for name in ("learning_rate", "val_cutoff_hz"):
         value = getattr(options, name)
         if value is not None and not value > 0:
@@ -245,8 +258,11 @@ def _starts(options: argparse.Namespace) -> Iterator[str]:
                 yield f"--{flag}: a student learns the guidance in the config of --distill_from"
     elif options.distill_steps:
         yield "--distill_steps needs --distill_from"
-    if options.init_from and options.pretrained_ckpt:
-        yield "--init_from and --pretrained_ckpt both start the weights: give one"
+    for flag in ("pretrained_ckpt", "pretransform_ckpt"):
+        if options.init_from and getattr(options, flag):
+            yield f"--init_from and --{flag} both start the weights: give one"
+    if options.export_only and options.fast_dev_run:
+        yield "--export_only does not go with --fast_dev_run, which keeps nothing"
 
 
 def _folders(options: argparse.Namespace) -> Iterator[str]:
@@ -276,8 +292,8 @@ def _combinations(options: argparse.Namespace) -> Iterator[str]:
 
 def _processes(options: argparse.Namespace) -> Iterator[str]:
     processes = options.devices * options.num_nodes
-    launched = int(os.environ.get("WORLD_SIZE", processes))  # torchrun says how many there are
-    if launched != processes:
+    launched = os.environ.get("WORLD_SIZE", processes)  # torchrun says how many there are
+    if str(launched) != str(processes):
         yield (
             f"--devices {options.devices} x --num_nodes {options.num_nodes} is {processes} "
             f"processes, but the launcher started {launched}"

@@ -132,7 +132,7 @@ def make_room(options: Namespace, folder: Path, first_step: int) -> None:
     from one of its checkpoints, the later ones. Other files stay."""
     if not options.overwrite or process_rank() > 0:
         return
-    if first_step and (folder / RECORDS[0]).exists() and _is_own(options, folder):
+    if first_step and _is_own(options, folder):
         for checkpoint in numbered_checkpoints(folder):
             if (step_of(checkpoint) or 0) > first_step:
                 checkpoint.unlink()

@@ -62,6 +62,7 @@ class TrainingModule(L.LightningModule):
             faults.watch_for_non_finite(self.model)
         self.ema = EMA(self.model.trainable(), config.training.ema, options.ema_on_cpu)
         self.data_fingerprint = ""
+        self.text_fingerprint: str | None = None
         self.frozen: dict[str, list[float]] = {}
         self.validation_is_other = False
         self.val_names: list[str] = []
@@ -201,6 +202,12 @@ class TrainingModule(L.LightningModule):
             return
         for name, means in self._means.items():
             found = means.means() | means.means_by_category()
+            if "lsd" not in found:
+                raise UserError(
+                    f"{name}: no clip has a finite LSD: all are silent, or what the model makes of "
+                    "them is NaN. Try other clips (--val_dir, --val_num_clips) or --precision "
+                    "32-true"
+                )
             values = {f"{name}/{metric}": value for metric, value in found.items()}
             self._log_numbers(values, self.global_step - 1)  # beside the step that it follows
             self.last_means |= values
@@ -242,6 +249,7 @@ class TrainingModule(L.LightningModule):
         """What a resumed run must share with its checkpoint (see `resume.refuse_changes`)."""
         return resume.settings(self.options, self.config) | {
             "data": self.data_fingerprint,
+            "texts": self.text_fingerprint,
             "frozen": self.frozen,
             "text_encoder": None if self.text_encoder is None else self.text_encoder.probe,
         }

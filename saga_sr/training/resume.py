@@ -221,6 +221,9 @@ def _brought(stored: Mapping[str, Any], current: Mapping[str, Any]) -> Iterator[
         )
     if "data" in current and stored["data"] != current["data"]:
         yield "the files of --train_dir are not the same (names, order or lengths)"
+    texts = stored.get("texts"), current.get("texts")  # not of older checkpoints
+    if None not in texts and texts[0] != texts[1]:
+        yield "the captions and transcripts of --train_dir are not the same"
     if "frozen" in stored and "frozen" in current:
         old, new = stored["frozen"], current["frozen"]
         others = [
@@ -279,6 +282,16 @@ def same_files(old: Any, new: Any) -> bool:
         return first.read_bytes() == second.read_bytes()
     except OSError:
         return False
+
+
+def other_course(stored: Mapping[str, Any], current: Mapping[str, Any]) -> str | None:
+    """That the learning rate takes another course, where its fall hangs on --max_steps."""
+    steps = stored["options"]["max_steps"], current["options"]["max_steps"]
+    share = current["config"]["training"]["lr_schedule"]["cooldown_fraction"]
+    if not share or steps[0] == steps[1]:
+        return None
+    old, new = (f"from step {number - round(share * number)} to {number}" for number in steps)
+    return f"--max_steps {steps[1]}: the learning rate falls to zero {new}, not {old}"
 
 
 def validation_changes(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:

@@ -60,6 +60,8 @@ def _run(
         config = config.replacing("sampling.target_rolloff", target)
     module = trainer_class(config, options, build_text_encoder(options, config, data))
     module.data_fingerprint = data.fingerprint()
+    if config.stage.text:
+        module.text_fingerprint = data.text_fingerprint(options.use_caption)
     module.val_names = list(data.fixed)
     load_weights(module, options)
     data.check_weights(module.model)
@@ -117,6 +119,8 @@ def resume_step(module: TrainingModule, checkpoint: dict[str, Any] | None) -> in
             f"From step {step} on validation has other rules; val/ metrics before and after "
             f"cannot be compared, and best.ckpt is chosen anew: {'; '.join(others)}"
         )
+    if course := resume.other_course(stored, module.identity()):
+        say(course)
     measured = metrics_csv.was_validated(module.options.output_dir, step)
     anew = module.validation_is_other and step < module.options.max_steps
     module.validation_is_due = anew or not measured

@@ -17,7 +17,7 @@ import argparse
 import signal
 from pathlib import Path
 
-from saga_sr.support.arguments import fraction, positive_float, positive_int
+from saga_sr.support.arguments import finite_float, fraction, positive_float, positive_int
 from saga_sr.support.choices import CROSSOVERS, DEVICES, PRECISIONS, SOLVERS
 from saga_sr.support.errors import run_cli
 
@@ -67,8 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     rare = parser.add_argument_group("rare")
     add = rare.add_argument
-    add("--guidance_acoustic", type=float, metavar="S_A", help="s_a of eq. (4)")
-    add("--guidance_text", type=float, metavar="S_T", help="s_t of eq. (4)")
+    add("--guidance_acoustic", type=finite_float, metavar="S_A", help="s_a of eq. (4)")
+    add("--guidance_text", type=finite_float, metavar="S_T", help="s_t of eq. (4)")
     add("--solver", choices=SOLVERS)
     add("--emulate_linear_steps", type=positive_int, metavar="N",
         help="of the t-schedule: small steps first, as in N linear ones")  # fmt: skip

@@ -119,14 +119,16 @@ def _audio_below(path: Path, output: Path, looked: Scan) -> list[tuple[Path, Pat
     """(file, path relative to the input folder) of every audio file; outputs are no inputs."""
     if not path.is_dir():
         return [(path, Path(path.name))]
-    scan = scan_audio(path, excluded=None if output == path else output)
+    same = output.resolve() == path.resolve()
+    scan = scan_audio(path, excluded=None if same else output)
     looked.others.update(scan.others)
     looked.unreadable.extend(scan.unreadable)
     if not scan.audio:
         left_alone = f"; {scan.others_text()}" if scan.others else ""
         raise UserError(f"{path}: no audio files ({READABLE}){left_alone}")
     names = [os.fsdecode(file.name) for file in scan.audio]
-    return [(path / name, Path(name)) for name in names]
+    made = Journal(output).outputs() if same else set()
+    return [(path / name, Path(name)) for name in names if name not in made]
 
 
 def _output_name(relative: Path, suffix: str, stems: Counter[Path]) -> Path:
@@ -148,10 +150,14 @@ class Journal:
 
     def _load(self) -> None:
         if self._path.is_file():
-            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in self._path.read_text(encoding="utf-8", errors="replace").split("\n"):
                 record = _parsed(line)
                 if "output" in record:
                     self._records[record["output"]] = record
+
+    def outputs(self) -> set[str]:
+        """Names of all results, relative to the folder."""
+        return set(self._records)
 
     def is_done(self, output: Path, key: dict[str, Any]) -> bool:
         """Whether ``output`` is there as it was recorded, from the same input and options."""

@@ -234,6 +234,8 @@ def _text(
     if not model.config.stage.text or settings is None:
         flag = "--caption auto" if listens else "--prompt"
         raise UserError(f"{flag}: this model was trained without text")
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise UserError("--prompt: not UTF-8")
     if prompt and listens:
         raise UserError("--prompt and --caption auto: give one of them")
     encoder = TextEncoder(settings.model, settings.max_length, settings.kind, device=device)

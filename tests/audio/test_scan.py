@@ -104,3 +104,11 @@ def test_many_kinds_are_summed_up() -> None:
     assert others_text(others).startswith("18 other files left alone: 10 .txt, 1 .a")
     assert others_text(others).endswith("3 more")
     assert others_text(Counter({".jpg": 1})) == "1 other file left alone: 1 .jpg"
+
+
+def test_a_link_to_itself_is_counted_as_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "a.wav").touch()
+    scan = scan_audio(tmp_path)
+    assert [file.name for file in scan.audio] == [b"a.wav"]
+    assert [Path(path).name for path, _ in scan.unreadable] == ["loop"]

@@ -180,3 +180,18 @@ def test_a_full_disk_is_one_message_and_leaves_no_file(tmp_path, name):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_result_that_is_no_number_is_not_written(tmp_path, value):
+    audio = _audio(1, 5000)
+    audio[0, 4000] = value
+    with pytest.raises(UserError, match=r"a\.wav: not written: .* NaN or infinite"):
+        write_audio(tmp_path / "a.wav", _in_pieces(audio), RATE, 1, 5000, "float")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_which_nothing_is_left_is_an_error_that_names_it(tmp_path):
+    soundfile.write(tmp_path / "one.wav", np.ones(1), 96_000)
+    with pytest.raises(UserError, match=r"one\.wav: too short: 1 samples at 96000 Hz"):
+        list(resampled(FileSource(tmp_path / "one.wav"), 44_100))

@@ -204,3 +204,14 @@ def test_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         claimed(options, tmp_path / "file" / "run"),
     ):
         pass
+
+
+def test_last_with_overwrite_keeps_what_it_goes_on_from(train: Any, corpus: Path) -> None:
+    """Only the checkpoints came along to another machine."""
+    run, moved = corpus / "run", corpus / "moved"
+    run_training(train, flags(corpus, run, **QUICK | {"max_steps": 1}))
+    moved.mkdir()
+    (run / "checkpoints").rename(moved / "checkpoints")
+    again = flags(corpus, moved, "--overwrite", checkpoint="last", **QUICK)
+    assert run_training(train, again) == 0
+    assert sorted(p.name for p in (moved / "checkpoints").iterdir())[0] == "step=00000001.ckpt"

@@ -162,3 +162,18 @@ def test_a_name_that_is_not_utf8_is_in_the_journal_too(tmp_path):
     Journal(tmp_path).add(output, {"input": "caf\udce9.mp3"}, {})
     (tmp_path / JOURNAL).read_text(encoding="utf-8")
     assert Journal(tmp_path).is_done(output, {"input": "caf\udce9.mp3"})
+
+
+def test_results_in_the_folder_of_the_inputs_are_no_inputs_of_the_next_run(tmp_path):
+    _touch(tmp_path / "a.mp3", tmp_path / "b.ogg")
+    first = collect_jobs([tmp_path], tmp_path, None)
+    _touch(first[0].output)  # and then it was stopped
+    Journal(tmp_path).add(first[0].output, {"seed": 0}, {})
+    assert collect_jobs([tmp_path], tmp_path, None) == first
+
+
+@pytest.mark.parametrize("name", ["wait\x85.wav", "line\u2028sep.wav"])
+def test_journal_keeps_names_with_odd_separators(tmp_path, name):
+    _touch(tmp_path / name)
+    Journal(tmp_path).add(tmp_path / name, {"seed": 0}, {})
+    assert Journal(tmp_path).is_done(tmp_path / name, {"seed": 0})

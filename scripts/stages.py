@@ -36,7 +36,7 @@ SHIPPED = ROOT / "models" / "saga-sr-demo"
 CATEGORIES = ("music", "speech", "effects")
 PIECE_SECONDS = 15  # a long held-out file is several clips
 # Kind of stage -> steps; the roll-off is learnt after thousands of them.
-STEPS = {"first": 4000, "middle": 1000, "last": 4500}
+STEPS = {"first": 4000, "middle": 1000, "last": 6500}
 # At F0's rate of 1e-3 a new condition is shut out before it is understood: cross-attention learns
 # to look at padding, whose values are nothing, so firmly that no gradient leads back.
 RATES = {"first": (), "middle": ("--learning_rate", "3e-4"), "last": ("--learning_rate", "5e-4")}

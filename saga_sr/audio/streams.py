@@ -124,13 +124,9 @@ def resampled(source: AudioSource, sample_rate: int) -> Iterator[Tensor]:
     """The source at ``sample_rate``: pieces [C, n] of together round(frames x rate / own rate).
 
     Raises:
-        UserError: a sample is NaN or infinite, nothing is left at that rate, or the source cannot
-            be read.
+        UserError: a sample is NaN or infinite, or the source cannot be read.
     """
     left = resampled_length(source.frames, source.sample_rate, sample_rate)
-    if left == 0:
-        found = f"{source.frames} samples at {source.sample_rate} Hz"
-        raise UserError(f"{source.name}: too short: {found} are none at {sample_rate} Hz")
     for piece in _resampled_blocks(source, sample_rate):
         piece = piece[:left]
         left -= len(piece)

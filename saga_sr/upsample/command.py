@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from saga_sr import __version__
 from saga_sr.audio.bandwidth import Bandwidth, measure_bandwidth
+from saga_sr.audio.file import resampled_length
 from saga_sr.audio.scan import Scan
 from saga_sr.audio.streams import (
     ENCODINGS,
@@ -99,8 +100,11 @@ class _Run:
                 raise UserError(f"{path}: exists already ({hint})")
         if not missing:
             return
-        source = FileSource(job.input)
-        bandwidth = measure_bandwidth(source, self.model.config.sample_rate)
+        source, rate = FileSource(job.input), self.model.config.sample_rate
+        if resampled_length(source.frames, source.sample_rate, rate) == 0:
+            found = f"{source.frames} samples at {source.sample_rate} Hz"
+            raise UserError(f"{job.input}: too short: {found} are none at {rate} Hz")
+        bandwidth = measure_bandwidth(source, rate)
         _say(describe(source, bandwidth, self.options))
         for seed, path in missing:
             remove_leftovers(path)

@@ -189,9 +189,3 @@ def test_a_result_that_is_no_number_is_not_written(tmp_path, value):
     with pytest.raises(UserError, match=r"a\.wav: not written: .* NaN or infinite"):
         write_audio(tmp_path / "a.wav", _in_pieces(audio), RATE, 1, 5000, "float")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_of_which_nothing_is_left_is_an_error_that_names_it(tmp_path):
-    soundfile.write(tmp_path / "one.wav", np.ones(1), 96_000)
-    with pytest.raises(UserError, match=r"one\.wav: too short: 1 samples at 96000 Hz"):
-        list(resampled(FileSource(tmp_path / "one.wav"), 44_100))

@@ -57,8 +57,8 @@ def test_compare_two_equal_rules_shows_best_and_newest_without_a_warning(
     run_compare(*runs, "--output", tmp_path / "out")
     text = (tmp_path / "out/comparison.md").read_text(encoding="utf-8")
     assert "|  | F0 | F1 |" in text
-    assert "| val/lsd: best (step), newest | 1.25 (10), 1.75 | 1.25 (10), 1.75 |" in text
-    assert "| val/si_sdr: best (step), newest | 12 (10), 11 | 12 (10), 11 |" in text
+    assert "| val/lsd: best (step), newest | 1.25 (11), 1.75 | 1.25 (11), 1.75 |" in text
+    assert "| val/si_sdr: best (step), newest | 12 (11), 11 | 12 (11), 11 |" in text
     assert "| val/lsd | 3.75 | 3.75 |" in text
     assert "different rules" not in text
     assert capsys.readouterr().err == ""
@@ -122,7 +122,7 @@ def test_compare_a_run_without_validation_has_dashes(tmp_path: Path) -> None:
     ]
     run_compare(*runs, "--output", tmp_path / "out")
     text = (tmp_path / "out/comparison.md").read_text(encoding="utf-8")
-    assert "| val/lsd: best (step), newest | 1.25 (10), 1.75 | – |" in text
+    assert "| val/lsd: best (step), newest | 1.25 (11), 1.75 | – |" in text
 
 
 def test_compare_smoothed_keeps_a_line_a_line() -> None:
@@ -194,7 +194,7 @@ def test_compare_shows_categories_below_the_mean(tmp_path: Path) -> None:
     ]
     run_compare(*runs, "--output", tmp_path / "out")
     lines = (tmp_path / "out/comparison.md").read_text(encoding="utf-8").splitlines()
-    mean = lines.index("| val/lsd: best (step), newest | 1.25 (10), 1.75 | 1.25 (10), 1.75 |")
-    assert "| val/speech/lsd: best (step), newest | 1 (20), 1 | – |" in lines[mean:]
-    assert "| val/speech/si_sdr: best (step), newest | 3 (10), 2 | – |" in lines
+    mean = lines.index("| val/lsd: best (step), newest | 1.25 (11), 1.75 | 1.25 (11), 1.75 |")
+    assert "| val/speech/lsd: best (step), newest | 1 (21), 1 | – |" in lines[mean:]
+    assert "| val/speech/si_sdr: best (step), newest | 3 (11), 2 | – |" in lines
     assert any(line.startswith("| val/speech/lsd | 4.5") for line in lines)

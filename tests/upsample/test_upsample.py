@@ -295,6 +295,15 @@ def test_other_options_or_another_input_do_not_count_as_done(tmp_path, command):
     assert command(path, "--output", out, "--num_steps", 2)[0] == EXIT_USER_ERROR
 
 
+def test_a_file_of_which_nothing_is_left_does_not_stop_the_others(tmp_path, command):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "a.wav", np.ones(1), 96_000)
+    soundfile.write(tmp_path / "in" / "b.wav", _dull(4000), RATE)
+    code, _, errors = command(tmp_path / "in", "--output", tmp_path / "out")
+    assert "a.wav: too short: 1 samples at 96000 Hz are none at 44100 Hz" in errors
+    assert (code, (tmp_path / "out" / "b.wav").is_file()) == (1, True)
+
+
 def test_an_existing_file_is_kept_without_overwrite(tmp_path, command):
     soundfile.write(tmp_path / "a.wav", _dull(4000), RATE)
     (tmp_path / "b.wav").write_bytes(b"precious")

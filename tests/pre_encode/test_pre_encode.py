@@ -705,7 +705,7 @@ def test_is_latent_folder_tells_latents_from_audio(latents: Path, audio: Path) -
 def test_set_of_a_million_segments_opens_quickly_in_bounded_memory(tmp_path: Path) -> None:
     """1,000,000 segments: about 1,650 hours at the paper's segment length."""
     count, per_shard = 1_000_000, 8192
-    config = parse_model_config(tiny_demo())
+    config = parse_model_config(text_and_rolloff(tiny_demo()))
     manifest = Manifest(
         encoding=encoding_of(config),
         weights_probe=(), latent_dim=1, latent_length=1, dtype="float16", precision="32-true",

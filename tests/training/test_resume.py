@@ -268,3 +268,19 @@ def test_stages_start_from_each_other_whatever_the_text_encoder_is_called(
     config.write_text(json.dumps(raw), encoding="utf-8")
     with pytest.raises(UserError, match=r"another architecture.*null_lr_value"):
         run_training(train, [*f2, "--output_dir", str(corpus / "f3")])
+
+
+def test_other_captions_are_another_run_and_another_course_is_said(
+    train: Any, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_text_config(corpus, build_tiny_t5(corpus / "t5", dim=24), compute_rolloff=False)
+    raw = json.loads(config.read_text(encoding="utf-8"))
+    raw["training"]["lr_schedule"]["cooldown_fraction"] = 0.5
+    config.write_text(json.dumps(raw), encoding="utf-8")
+    run, later = corpus / "run", QUICK | {"checkpoint": "last", "max_steps": 4}
+    run_training(train, flags(corpus, run, model_config=config, **QUICK))
+    assert run_training(train, flags(corpus, run, model_config=config, **later)) == 0
+    assert "falls to zero from step 2 to 4, not from step 1 to 2" in capsys.readouterr().out
+    (corpus / "train" / "0000.txt").write_text("something else", encoding="utf-8")
+    with pytest.raises(UserError, match="the captions and transcripts of --train_dir are not"):
+        run_training(train, flags(corpus, run, model_config=config, **later | {"max_steps": 5}))

@@ -421,6 +421,16 @@ def _call(*flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_validation_that_can_score_no_clip_says_so(
+    train: Any, corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "silent").mkdir()
+    sf.write(tmp_path / "silent" / "a.wav", np.zeros(20_000), 44100)
+    changed = ("--val_dir", str(tmp_path / "silent"), "--val_num_train_clips", "0")
+    with pytest.raises(UserError, match="val: no clip has a finite LSD"):
+        _run(train, _flags(corpus, tmp_path, tiny_demo(), *changed))
+
+
 def test_help_and_wrong_flags_need_no_torch() -> None:
     code = (
         f"import sys, runpy\nsys.argv = ['train_saga_sr.py', '--help']\n"

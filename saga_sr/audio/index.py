@@ -38,7 +38,7 @@ MAX_UNUSABLE_FRACTION = (
     0.1  # more than this, and more than the next line, ends the scan in an error
 )
 ALWAYS_TOLERATED_UNUSABLE = 3
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 NOT_READ = -1
 HEADER_THREADS = 8  # headers wait for the disk more than for the processor
 LISTED_UNUSABLE = 20

@@ -18,6 +18,7 @@ from saga_sr.audio.repair import Layout, Note, Piece, SplicedFile, flac_pieces, 
 from saga_sr.support.files import native_name
 
 BLOCK_FRAMES = 1 << 16
+END_FRAMES = 4096  # that must be there
 # Decoded and dropped before what a seek in an MP3 or an OGG leads to: an MP3 frame needs up to ten
 # earlier ones (libmpg123 takes four), and libsndfile joins a Vorbis block to what it read last.
 PREROLL_FRAMES = 16 * 1152
@@ -192,8 +193,9 @@ def _by_ffmpeg(
 
 
 def check_end(file: AudioFile) -> None:
-    """Read the last frame of a file that libsndfile opened: a truncated file often has a faultless
-    header. What was measured or walked (MP3) is known to be whole.
+    """Read the last frames of a file that libsndfile opened: a truncated file often has a faultless
+    header. (One frame is not enough: behind the end of a short Vorbis stream libsndfile finds a few
+    that are none.) What was measured or walked (MP3) is known to be whole.
 
     Raises:
         OSError, RuntimeError, ValueError: it is not there.
@@ -201,8 +203,10 @@ def check_end(file: AudioFile) -> None:
     for part in file.parts:
         if isinstance(part, _SoundFilePart) and not part.is_mp3:
             with part.again() as other:
-                if len(other.read(other.frames - 1, 1)) != 1:
-                    raise OSError("it is truncated: its last frame is missing")
+                count = min(other.frames, END_FRAMES)
+                if missing := count - len(other.read(other.frames - count, count)):
+                    found = f"{missing} of its last {count} frames are missing"
+                    raise OSError(f"it is truncated: {found}")
 
 
 class _Sequential(soundfile.SoundFile):

@@ -349,3 +349,34 @@ def test_text_is_no_audio(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no audio at all\n" * 100, encoding="utf-8")
     with pytest.raises(UserError, match=r"notes\.txt: it cannot be read as audio"):
         FileSource(tmp_path / "notes.txt")
+
+
+def _ogg_checksum(page: bytes) -> int:
+    """CRC-32 of an Ogg page (RFC 3533), its own field being zero."""
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value & 0x80000000 else 0)) & 0xFFFFFFFF
+    return value
+
+
+@pytest.mark.parametrize("frames", [1000, 5800])
+def test_a_vorbis_stream_that_ends_before_its_last_page_says_is_truncated(
+    tmp_path: Path, frames: int
+) -> None:
+    """Its last frame alone would be found: libsndfile gives some that are none."""
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(100_000), 44100)
+    assert not read_header(path).problem
+    data = bytearray(path.read_bytes())
+    page = data.rindex(b"OggS")
+    told = int.from_bytes(data[page + 6 : page + 14], "little")
+    data[page + 6 : page + 14] = (told + frames).to_bytes(8, "little")
+    data[page + 22 : page + 26] = bytes(4)
+    data[page + 22 : page + 26] = _ogg_checksum(data[page:]).to_bytes(4, "little")
+    path.write_bytes(data)
+    with soundfile.SoundFile(path) as file:
+        file.seek(-1, soundfile.SEEK_END)
+        assert len(file.read(1)) == 1
+    assert "truncated" in read_header(path).problem

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from saga_sr.support.errors import UserError
-from saga_sr.support.files import json_text, try_lock
+from saga_sr.support.files import is_unicode, json_text, try_lock
 
 CAPTION_FILE = "captions.jsonl"
 
@@ -97,15 +97,10 @@ def _is_valid(name: str, value: object) -> bool:
     if value is None:
         return name in ("end", "model", "hash", "cutoff_hz")
     if name in _TEXT_KEYS:
-        return isinstance(value, str) and _is_unicode(value)
+        return isinstance(value, str) and is_unicode(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return 0 <= value < math.inf
-
-
-def _is_unicode(text: str) -> bool:
-    """JSON can spell half a surrogate pair, which is no character and cannot be encoded."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _path_problems(path: str) -> Iterator[str]:

@@ -154,11 +154,17 @@ def write_json_atomic(path: Path | str, value: Any) -> None:
 def json_text(value: Any, indent: int | None = None) -> str:
     """Readable JSON; in ASCII where a file's name in it is not UTF-8, so that it reads back."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if is_unicode(text) else json.dumps(value, indent=indent)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8. JSON, names of files and command lines can hold half a
+    surrogate pair, which is no character."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return json.dumps(value, indent=indent)
-    return text
+        return False
+    return True
 
 
 @contextmanager

@@ -37,6 +37,7 @@ LEAST = {
     "val_num_steps": 1,
     "distill_steps": 1,
     "teacher_steps": 1,
+    "min_bandwidth_hz": 0,
     "val_num_pictures": 0,
     "checkpoint_every_n_steps": 1,
     "keep_checkpoints": 1,
@@ -238,8 +239,6 @@ def _values(options: argparse.Namespace) -> Iterator[str]:
         for number in value if isinstance(value, list) else [value]:
             if number is not None and number < least:
                 yield f"--{name} is {number}, at least {least} is needed"
-    if not options.min_bandwidth_hz >= 0:
-        yield f"--min_bandwidth_hz is {options.min_bandwidth_hz:g}, at least 0 is needed"
     for name in ("learning_rate", "val_cutoff_hz"):
         value = getattr(options, name)
         if value is not None and not value > 0:

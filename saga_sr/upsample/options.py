@@ -17,6 +17,7 @@ from saga_sr.lowfreq import Mode
 from saga_sr.model import SAGASRModel
 from saga_sr.rolloff import unit_to_hz
 from saga_sr.support.errors import UserError
+from saga_sr.support.files import is_unicode
 from saga_sr.text import TextEncoder
 from saga_sr.upsample.longform import Progress, Settings, TextOfWindow, restore_stream
 
@@ -234,7 +235,7 @@ def _text(
     if not model.config.stage.text or settings is None:
         flag = "--caption auto" if listens else "--prompt"
         raise UserError(f"{flag}: this model was trained without text")
-    if any("\ud800" <= character <= "\udfff" for character in prompt):
+    if not is_unicode(prompt):
         raise UserError("--prompt: not UTF-8")
     if prompt and listens:
         raise UserError("--prompt and --caption auto: give one of them")

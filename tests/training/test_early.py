@@ -58,7 +58,7 @@ CASES: list[tuple[dict[str, Any], list[str], str]] = [
     (tiny_vae(), ["--pretransform_ckpt", "no/such/file.ckpt"], "--pretransform_ckpt no/such"),
     (tiny_demo(), ["--init_from", "./gone"], "--init_from ./gone: neither a folder nor a hub"),
     (tiny_demo(), ["--init_from", ".", "--pretransform_ckpt", "v.ckpt"], "both start the weights"),
-    (tiny_demo(), ["--min_bandwidth_hz", "-5"], "--min_bandwidth_hz is -5, at least 0"),
+    (tiny_demo(), ["--min_bandwidth_hz", "-5"], "--min_bandwidth_hz is -5.0, at least 0"),
     (tiny_demo(), ["--init_from", "."], "not an exported model: config.json is missing"),
     (tiny_demo(), ["--checkpoint", "gone.ckpt"], "--checkpoint gone.ckpt: no such file"),
     (tiny_demo(), ["--checkpoint", "last", "--export_only"], "no checkpoint in .* to export"),

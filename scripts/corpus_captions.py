@@ -25,11 +25,12 @@ Told = Words | None
 LANGUAGES = {
     "ar": "Arabic", "be": "Belarusian", "bg": "Bulgarian", "ca": "Catalan", "cs": "Czech",
     "da": "Danish", "de": "German", "el": "Greek", "en": "English", "en_GB": "British English",
-    "es": "Spanish", "fr": "French", "he": "Hebrew", "hu": "Hungarian", "it": "Italian",
-    "ja": "Japanese", "ko": "Korean", "lt": "Lithuanian", "ml": "Malayalam",
-    "nb": "Norwegian Bokmål", "nds": "Low German", "nl": "Dutch", "nn": "Norwegian Nynorsk",
-    "pl": "Polish", "pt": "Portuguese", "pt_BR": "Brazilian Portuguese", "ro": "Romanian",
-    "ru": "Russian", "sl": "Slovenian", "sv": "Swedish", "tn": "Tswana", "uk": "Ukrainian",
+    "es": "Spanish", "fi": "Finnish", "fr": "French", "ga": "Irish", "gl": "Galician",
+    "he": "Hebrew", "hu": "Hungarian", "it": "Italian", "ja": "Japanese", "ko": "Korean",
+    "lt": "Lithuanian", "ml": "Malayalam", "nb": "Norwegian Bokmål", "nds": "Low German",
+    "nl": "Dutch", "nn": "Norwegian Nynorsk", "pl": "Polish", "pt": "Portuguese",
+    "pt_BR": "Brazilian Portuguese", "ro": "Romanian", "ru": "Russian", "sl": "Slovenian",
+    "sr": "Serbian", "sv": "Swedish", "tn": "Tswana", "uk": "Ukrainian", "wa": "Walloon",
     "zh_tw": "Taiwanese Mandarin",
 }  # fmt: skip
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -244,7 +245,8 @@ SETTINGS = {
     "hedgewars": "cartoon", "naev": "space", "supertux": "platform", "colobot": "space",
     "freedroidrpg": "science fiction", "widelands": "settler", "unknown_horizons": "seafaring",
     "megaglest": "strategy", "wesnoth": "fantasy", "hyperrogue": "fantasy",
-    "singularity": "science fiction",
+    "singularity": "science fiction", "extremetuxracer": "racing", "lincity": "city-building",
+    "warmux": "cartoon", "flare": "fantasy",
 }  # fmt: skip
 EMPTY_NAMES = {"sound", "sounds", "music", "track", "", "hv", "gameplay", "mr tree"}
 
@@ -455,6 +457,16 @@ def wesnoth_music(path: PurePosixPath) -> Told:
     return music("fantasy", path)
 
 
+def music_of(setting: str) -> Callable[[PurePosixPath], Told]:
+    return lambda path: music(setting, path)
+
+
+# --- spoken names ---------------------------------------------------------------------------------
+def ktuberling(path: PurePosixPath) -> Told:
+    """``<language>/<thing>``; the thing may be named in any language."""
+    return Words(f"A voice names a part of a picture in {LANGUAGES[path.parts[0].split('@')[0]]}.")
+
+
 # --- drum kits ------------------------------------------------------------------------------------
 # By file name, without the number and the strength of the stroke; codes as the kits' drumkit.xml
 # gives them. Where a kit puts a sound into a slot of another name, or gives none, nothing is said.
@@ -620,6 +632,15 @@ TELLERS: dict[str, Callable[[PurePosixPath], Told]] = {
     "fretsonfire-songs-muldjord": fretsonfire,
     "hydrogen-drumkits": drums,
     "openttd-openmsx": scores,
+    "openclonk-data": music_of("mining"),
+    "pushover-data": music_of("puzzle"),
+    "xmoto-data": music_of("motocross"),
+    "marsshooter-data": music_of("space"),
+    "extremetuxracer-data": game("extremetuxracer"),
+    "lincity-ng-data": game("lincity"),
+    "warmux-data": game("warmux"),
+    "flare-game": game("flare"),
+    "ktuberling-data": ktuberling,
 }
 
 

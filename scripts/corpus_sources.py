@@ -1,12 +1,14 @@
 """What the corpus is made of: packages, where their sounds lie, who may be heard in training.
 
-Five sets: ``foxdot`` (Python package index), ``debian`` (six packages; all validation sounds are
+Six sets: ``foxdot`` (Python package index), ``debian`` (six packages; all validation sounds are
 in these two), ``games`` (data of games that Debian packages: four times as much, for training
-only), ``drums`` (one Debian package of drum kits, for training only) and ``scores`` (MIDI scores
-rendered through a soundfont, both from Debian, for training only).
+only), ``drums`` (one Debian package of drum kits, for training only), ``scores`` (MIDI scores
+rendered through a soundfont, both from Debian, for training only) and ``unseen`` (nine packages of
+which nothing is ever trained on: for measuring what a model makes of recordings from elsewhere).
 
 A source is one package of a registry. Its ``place`` function says for every audio file inside
-which part it goes to: train or val, and music, speech or effects. ``None`` leaves a file out.
+which part it goes to: train, val or unseen, and music, speech or effects. ``None`` leaves a file
+out. Of ``unseen`` only what is full-band is kept: there must be a truth to measure against.
 
 Held out is by source, never by clip: both composers of the four validation tracks, two whole
 languages, every sound of the uploaders of the validation effects, and whole instruments of
@@ -24,7 +26,7 @@ from typing import Literal
 # packages whose names go on from these (other languages, other parts).
 RESERVED = ("ufoai-music", "supertuxkart-data", "0ad-data", "fillets-ng-data", "gcompris-qt-data")
 
-Split = Literal["train", "val"]
+Split = Literal["train", "val", "unseen"]
 Category = Literal["music", "speech", "effects"]
 CATEGORIES: tuple[Category, ...] = ("music", "speech", "effects")
 AUDIO_SUFFIXES = {".wav", ".aif", ".aiff", ".flac", ".ogg", ".opus", ".mp3"}
@@ -171,9 +173,12 @@ def place_game(game: str) -> Callable[[PurePosixPath], Place]:
     return place
 
 
-def place_songs(path: PurePosixPath) -> Place:
-    """A package of nothing but songs."""
-    return Place("train", "music", _stem("songs", path))
+def place_music(game: str) -> Callable[[PurePosixPath], Place]:
+    """A folder of nothing but music."""
+    return lambda path: Place("train", "music", _stem(game, path))
+
+
+place_songs = place_music("songs")
 
 
 def place_megaglest(path: PurePosixPath) -> Place:
@@ -195,6 +200,22 @@ def place_tuxpaint(path: PurePosixPath) -> Place | None:
         return None
     category: Category = "speech" if TUXPAINT_SPOKEN.fullmatch(path.stem) else "effects"
     return Place("train", category, _stem("tuxpaint", path))
+
+
+def unseen(place: Callable[[PurePosixPath], Place]) -> Callable[[PurePosixPath], Place]:
+    """The same places, but for measuring alone."""
+    return lambda path: replace(place(path), split="unseen")
+
+
+def place_flare(path: PurePosixPath) -> Place:
+    """Merchants speak."""
+    place = place_game("flare")(path)
+    return replace(place, category="speech") if path.parent.name == "npcs" else place
+
+
+def place_ktuberling(path: PurePosixPath) -> Place:
+    """``<language>/<thing>``: a part of a picture, named by a speaker of the language."""
+    return Place("train", "speech", _stem("ktuberling", path))
 
 
 def place_drums(path: PurePosixPath) -> Place:
@@ -358,10 +379,68 @@ SCORES = (
     ),
 )  # fmt: skip
 
+UNSEEN = (
+    Source(
+        "openclonk-data", "8.1-3",
+        "1505314b47196c5052caf75e870ea2cf36bdb4e1d0c7e3f133da93815b7e642f",
+        "usr/share/games/openclonk/Music.ocg", "CC-BY-3.0, CC0",
+        unseen(place_music("openclonk")),
+    ),
+    Source(
+        "pushover-data", "0.0.5+git20180909-4",
+        "75f52ad553c73660489631b4b4eeb308c3601beee68a097abdd5f2e4e442cbfb",
+        "usr/share/pushover/themes", "GPL-3+",
+        unseen(place_music("pushover")),
+    ),
+    Source(
+        "xmoto-data", "0.6.1+repack-9",
+        "458966c8291579df7dd215a3ebf48cb89fc94e94fe871d124b542eb6233c0e66",
+        "usr/share/games/xmoto/Textures/Musics", "GPL-2+",
+        unseen(place_music("xmoto")),
+    ),
+    Source(
+        "marsshooter-data", "0.7.6-7",
+        "b8d040a9739434f2be96bbf9b38f0743d56d59b853647b2242f9357e38394951",
+        "usr/share/games/marsshooter/audio/music", "CC-BY-SA-3.0",
+        unseen(place_music("marsshooter")),
+    ),
+    Source(
+        "extremetuxracer-data", "0.8.2-1",
+        "8ce6c82e6fb89549d284f43f6c4b0a9d82e6c0e5da753bee0ef419276a21470c",
+        "usr/share/games/etr", "GPL-2+",
+        unseen(place_game("extremetuxracer")),
+    ),
+    Source(
+        "lincity-ng-data", "2.9~git20150314-5",
+        "8f5e85bd42879abdc7099b035d7a3d7468eceb6b93b52a12270c28f3f3c792f9",
+        "usr/share/games/lincity-ng", "GPL-2+, CC-BY-SA-2.0",
+        unseen(place_game("lincity")),
+    ),
+    Source(
+        "warmux-data", "1:11.04.1+repack2-4",
+        "cceec72afcc9d5b0515149eb505bf0d883bd47399e602b30a805cafa2d91eb70",
+        "usr/share/games/warmux", "GPL-2+",
+        unseen(place_game("warmux")),
+    ),
+    Source(
+        "flare-game", "1.14-1",
+        "4ab6a8298276013d35a0806257e130d992761af1b749041433b409c3dafec508",
+        "usr/share/games/flare/mods", "CC-BY-SA-3.0+",
+        unseen(place_flare),
+    ),
+    Source(
+        "ktuberling-data", "4:22.12.3-1",
+        "fba44c875bfa31ea488dadd9263e87a4dcaea0bd47d28817f6c0dc6d2af970ed",
+        "usr/share/ktuberling/sounds", "GPL-2+",
+        unseen(place_ktuberling),
+    ),
+)  # fmt: skip
+
 SETS: dict[str, tuple[Source, ...]] = {
     "foxdot": (FOXDOT,),
     "debian": DEBIAN,
     "games": GAMES,
     "drums": DRUMS,
     "scores": SCORES,
+    "unseen": UNSEEN,
 }

@@ -6,13 +6,15 @@ hours, and needs apt-get and dpkg-deb. ``games`` is the music, the voices and th
 games more, for training only (2.3 GB to download). ``drums`` is the strokes of the drum kits of
 Hydrogen, for training only (143 MB to download). ``scores`` is 31 MIDI pieces, rendered several
 times through a soundfont (76 MB to download, minutes of work, 0.8 GB; needs tinysoundfont), for
-training only. Nothing of it is part of this repository.
+training only. ``unseen`` is nine packages more (0.6 GB to download), none of it for training: what
+does a model make of recordings from elsewhere? Nothing of all this is part of this repository.
 
 The output folder then holds
 
     train/{music,speech,effects}            every usable sound
     train_fullband/{music,speech,effects}   the ones whose spectrum really reaches 18 kHz (links)
     val/{music,speech,effects}              sources held out: see corpus_sources.py
+    unseen/{music,speech,effects}           packages held out, what of them is full-band
     licenses/                               licence and copyright files; they go with the sounds
     manifest.json                           a line for each file: origin, licence, what was measured
     */*/captions.jsonl, */*/*.txt           what the sources say of their sounds: captions, and
@@ -41,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--sets",
         nargs="+",
-        choices=("foxdot", "debian", "games", "drums", "scores"),
+        choices=("foxdot", "debian", "games", "drums", "scores", "unseen"),
         default=["foxdot"],
         help="what to fetch (foxdot)",
     )
@@ -255,6 +257,9 @@ def sort_in(source: Source, folder: Path, output: Path) -> tuple[list[Record], d
             left_out[inside.as_posix()] = measured.unusable
             continue
         full_band = measured.is_full_band(speech=place.category == "speech")
+        if place.split == "unseen" and not full_band:
+            left_out[inside.as_posix()] = "not full-band"
+            continue
         target = put(path, place, full_band, output)
         origin = {"file": target, "bytes": path.stat().st_size, "origin": inside.as_posix()}
         where = {"split": place.split, "category": place.category, "full_band": full_band}
@@ -293,6 +298,7 @@ def print_summary(output: Path, manifest: dict[str, Record]) -> None:
         "train": train,
         "train_fullband": [record for record in train if record["full_band"]],
         "val": [record for record in records if record["split"] == "val"],
+        "unseen": [record for record in records if record["split"] == "unseen"],
     }
     print(f"\n{'':16}" + "".join(f"{category:>18}" for category in (*CATEGORIES, "all")))
     for part, members in parts.items():

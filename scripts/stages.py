@@ -45,7 +45,7 @@ FLAGS = (
     "--val_every_n_steps 500 --val_num_clips 12 --val_num_train_clips 0 "
     "--checkpoint_every_n_steps 250 --keep_checkpoints 2"
 )
-CONTROLS = ("wrong_text", "true_rolloff", "target_rolloff=0.4")
+CONTROLS = ("wrong_text", "true_rolloff", "target_rolloff=0.4", "no_replacement")
 SHOWN = {
     "velocity_error": "velocity error",
     "lsd": "LSD",

@@ -29,7 +29,7 @@ SWEEPS: dict[str, tuple[float, ...]] = {
 }
 
 LEAST_SECONDS, LEAST_CUTOFF_HZ = 0.1, 500.0
-CONTROLS = ("wrong_text", "no_text", "other_seed", "true_rolloff")
+CONTROLS = ("wrong_text", "no_text", "other_seed", "true_rolloff", "no_replacement")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -70,7 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--no_text", action="store_true", help="give no clip its caption and transcript")
     add("--controls", nargs="+", default=[], metavar="CONTROL",
         help="also each model with one thing changed, to see whether it is heeded: wrong_text "
-        "(another clip's), no_text, target_rolloff=X, true_rolloff, other_seed")  # fmt: skip
+        "(another clip's), no_text, target_rolloff=X, true_rolloff, other_seed; or as it is, the "
+        "input's band not put back: no_replacement")  # fmt: skip
     add("--crossover", choices=CROSSOVERS, default="soft",
         help="how the input's band is put back; off: models as they are")  # fmt: skip
     add("--sweep", nargs="+", action="append", default=[], metavar=("OPTION", "VALUE"),
@@ -163,6 +164,8 @@ def _wrong_controls(flags: argparse.Namespace) -> list[str]:
             problems.append(f"--controls {control}: no control; allowed: {allowed}")
         elif flags.no_text and control.endswith("text"):
             problems.append(f"--controls {control} does not go with --no_text")
+        elif control == "no_replacement" and flags.crossover == "off":
+            problems.append("--controls no_replacement: --crossover off is all rows without it")
         elif control == "true_rolloff" and flags.target_rolloff == "oracle":
             problems.append("--controls true_rolloff: --target_rolloff oracle gives it all rows")
     if len(set(flags.controls)) < len(flags.controls):

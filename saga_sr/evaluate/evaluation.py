@@ -122,6 +122,9 @@ def controls(model: Model, wanted: Sequence[str]) -> list[Model]:
         if option == "other_seed":
             options = replace(model.options, seed=model.options.seed + 1)
             rows.append(model.varied("other seed", options=options))
+        elif option == "no_replacement" and model.options.crossover != "off":
+            options = replace(model.options, crossover="off")
+            rows.append(model.varied("without replacement", options=options))
         elif option == "target_rolloff" and model.model.config.stage.rolloff:
             rows.append(replace(swept(model, option, float(value)), sweep=None))
         elif option == "true_rolloff" and model.model.config.stage.rolloff:

@@ -329,7 +329,7 @@ def controlled(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
             folder / "data", folder / "out", "--cutoffs", "4000", "--num_steps", "2",
             "--model", folder / "deaf", folder / "text", "--num_listen", "0",
             "--controls", "wrong_text", "no_text", "other_seed", "target_rolloff=0.2",
-            "true_rolloff",
+            "true_rolloff", "no_replacement",
         )  # fmt: skip
 
 
@@ -337,17 +337,31 @@ def test_evaluate_controls_say_whether_a_condition_is_heeded(controlled: dict[st
     rows = [name for name in controlled["rows"] if name.startswith(("deaf", "text"))]
     assert rows == [
         "deaf", "text", "deaf other seed", "deaf target_rolloff=0.2", "deaf true roll-off",
-        "text wrong text", "text no text", "text other seed", "text target_rolloff=0.2",
-        "text true roll-off",
+        "deaf without replacement", "text wrong text", "text no text", "text other seed",
+        "text target_rolloff=0.2", "text true roll-off", "text without replacement",
     ]  # fmt: skip
     for line in controlled["results"]:
-        if line["row"] in rows[2:]:
+        if line["row"].endswith("without replacement"):
+            assert line["means"]["change_db"] < 0.5  # above the cutoff next to nothing changes
+        elif line["row"] in rows[2:]:
             assert line["means"]["change_db"] > 1e-3  # of random weights: everything is heeded
         else:
             assert "change_db" not in line["means"]
     assert controlled["rows"]["text wrong text"]["text"] == "other"
     assert controlled["rows"]["text true roll-off"]["target_rolloff"] == "oracle"
     assert controlled["rows"]["deaf"]["text"] == "none"
+
+
+def test_evaluate_without_replacement_leaves_the_low_band_to_the_model(
+    controlled: dict[str, Any],
+) -> None:
+    means = {
+        line["row"]: line["means"] for line in controlled["results"] if line["category"] == "music"
+    }
+    with_it, without = means["text"], means["text without replacement"]
+    assert without["lsd"] > with_it["lsd"]
+    assert without["lsd_hf"] == pytest.approx(with_it["lsd_hf"], rel=0.1)
+    assert without["si_sdr"] < with_it["si_sdr"]
 
 
 def test_evaluate_velocity_error_is_of_models_and_hears_their_conditions(
@@ -390,11 +404,12 @@ def test_evaluate_one_file_has_no_interval(controlled: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["wrong_words"], "wrong_text, no_text, other_seed, true_rolloff, target_rolloff=X"),
+        (["wrong_words"], "true_rolloff, no_replacement, target_rolloff=X"),
         (["target_rolloff=1"], r"1 is not in \[0, 1\)"),
         (["other_seed", "other_seed"], "one is given twice"),
         (["wrong_text", "--no_text"], "does not go with --no_text"),
         (["true_rolloff", "--target_rolloff", "oracle"], "gives it all rows"),
+        (["no_replacement", "--crossover", "off"], "is all rows without it"),
     ],
 )
 def test_evaluate_wrong_controls_are_refused(data: Path, flags: list[str], message: str) -> None:

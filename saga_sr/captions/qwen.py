@@ -11,6 +11,7 @@ import soxr
 import torch
 
 from saga_sr.captions import DEFAULT_MODEL
+from saga_sr.support.device import pick_device
 from saga_sr.support.errors import UserError
 from saga_sr.support.hub import load_frozen
 from saga_sr.text import tidy_text
@@ -51,7 +52,7 @@ class Captioner:
         max_new_tokens: int = 256,
     ) -> None:
         self.model = model
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = pick_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype
         self.is_chat = style == "chat" or (style == "auto" and "instruct" in model.lower())
         self.max_new_tokens = max_new_tokens

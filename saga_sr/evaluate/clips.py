@@ -168,19 +168,30 @@ class Clips:
     def channels(self, clip: Clip) -> int:
         return 1 if self.mono else self.index.header(clip.crop.position).channels
 
-    def measurable(self, cutoff_hz: float) -> list[Clip]:
-        return [clip for clip in self.clips if clip.problem(cutoff_hz) is None]
+    def low_passed(self, cutoff_hz: float) -> tuple[list[Clip], dict[Clip, str]]:
+        """The clips that can be measured at a cutoff, and why the others cannot."""
+        problems = {c: p for c in self.clips if (p := c.problem(cutoff_hz)) is not None}
+        return [clip for clip in self.clips if clip not in problems], problems
 
-    def degraded(self, degradation: Degradation) -> tuple[float, list[Clip]]:
-        """The median of what a degradation keeps, in Hz, and the clips that can be measured."""
-        found = []
+    def degraded(self, degradation: Degradation) -> tuple[float, list[Clip], dict[Clip, str]]:
+        """The median of what a degradation keeps, in Hz, the clips that can be measured, and why
+        the others cannot."""
+        kept: dict[Clip, float] = {}
+        problems: dict[Clip, str] = {}
         for clip in self.clips:
-            if clip.end_hz > 0:
-                category = f"{clip.category}, {degradation}"
-                changed = replace(clip, category=category, degradation=degradation)
-                found.append((changed, self._degraded(changed)[1].cutoff_hz))
-        found = [(clip, hz) for clip, hz in found if hz > 0 and clip.problem(hz) is None]
-        return float(np.median([hz for _, hz in found] or [0.0])), [clip for clip, _ in found]
+            category = f"{clip.category}, {degradation}"
+            changed = replace(clip, category=category, degradation=degradation)
+            hz = self._degraded(changed)[1].cutoff_hz if clip.end_hz > 0 else 0.0
+            problem = changed.problem(hz)
+            if problem is None and hz == 0:
+                problem = "nothing of it is kept as it was"
+            elif problem is not None and hz > 0:
+                problem += f", and {hz:.0f} Hz of it are kept"
+            if problem is None:
+                kept[changed] = hz
+            else:
+                problems[changed] = problem
+        return float(np.median([*kept.values()] or [0.0])), [*kept], problems
 
     def _degraded(self, clip: Clip) -> tuple[Tensor, Kept]:
         truth, rate, degradation = self.audio(clip), self.sample_rate, clip.degradation

@@ -235,15 +235,21 @@ class Evaluation:
         self.results = Results(
             metrics, [row.name for row in rows], embeddings, files, pairs(rows), flags.seed
         )
-        self.work = [(hz, clip) for hz in flags.cutoffs for clip in clips.measurable(hz)]
+        self.work: list[tuple[float, Clip]] = []
+        self.left_out: list[tuple[float, Clip, str]] = []
+        for cutoff_hz in flags.cutoffs:
+            self._take(cutoff_hz, *clips.low_passed(cutoff_hz))
         for name in flags.degradations:
-            kept_hz, degraded = clips.degraded(Degradation.parse(name))
-            self.work += [(kept_hz, clip) for clip in degraded]
+            self._take(*clips.degraded(Degradation.parse(name)))
         self.seconds: dict[str, float] = defaultdict(float)
         self.audio_seconds = 0.0
         self.page = ListeningPage(flags.output, str(flags.data), page_metrics(metrics))
         self._kept: dict[tuple[str, str, Group], Tensor] = {}
         self._kept_bytes = 0
+
+    def _take(self, cutoff_hz: float, clips: list[Clip], problems: dict[Clip, str]) -> None:
+        self.work += [(cutoff_hz, clip) for clip in clips]
+        self.left_out += [(cutoff_hz, clip, problem) for clip, problem in problems.items()]
 
     def check(self) -> None:
         """Everything that can be found out before the long work begins.
@@ -254,11 +260,11 @@ class Evaluation:
         rate, wanted = self.clips.sample_rate, []
         if max(self.flags.cutoffs) >= rate / 2:
             raise UserError(f"--cutoffs: {max(self.flags.cutoffs):g} Hz is not below {rate / 2:g}")
-        for cutoff_hz in self.flags.cutoffs:
-            for clip in self.clips.measurable(cutoff_hz):
+        for cutoff_hz, clip in self.work:
+            if clip.degradation is None:
                 wanted.append((clip.name, cutoff_hz, self.clips.channels(clip), clip.crop.length))
         if not wanted:
-            reasons = sorted({str(c.problem(self.flags.cutoffs[0])) for c in self.clips.clips})
+            reasons = sorted(problem for _, _, problem in self.left_out)
             raise UserError(f"--data {self.flags.data}: no clip can be measured: {reasons[0]}")
         for row in self.rows:
             if isinstance(row, Predictions):
@@ -399,11 +405,8 @@ class Evaluation:
 
     def notes(self, group: Group) -> list[str]:
         """What must be known of the clips of a group."""
-        category, cutoff_hz = group
-        clips = [clip for clip in self.clips.clips if clip.category == category]
-        ends = [
-            c.measured_end_hz(self.clips.sample_rate) for c in clips if c.problem(cutoff_hz) is None
-        ]
+        clips = self._of(group)
+        ends = [clip.measured_end_hz(self.clips.sample_rate) for clip in clips]
         early = [hz for hz in ends if hz is not None]
         notes = []
         if early:
@@ -412,11 +415,16 @@ class Evaluation:
                 f"{percentiles([hz / 1000 for hz in early])} kHz (10th, 50th, 90th percentile); "
                 "they are measured up to there."
             )
-        problems = {c.name: p for c in clips if (p := c.problem(cutoff_hz)) is not None}
+        problems = [
+            f"{clip.name}: {problem}"
+            for hz, clip, problem in self.left_out
+            if (clip.category, hz) == group
+        ]
         if problems:
-            listed = "; ".join(f"{name}: {problem}" for name, problem in list(problems.items())[:5])
+            listed = "; ".join(problems[:5])
             more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-            notes.append(f"Not measured: {len(problems)} of {len(clips)} clips ({listed}{more}).")
+            total = len(clips) + len(problems)
+            notes.append(f"Not measured: {len(problems)} of {total} clips ({listed}{more}).")
         return notes
 
     def shared_sources(self) -> list[Shared]:
@@ -445,6 +453,13 @@ class Evaluation:
             )
         if not any(isinstance(embedding, Aisfx) for embedding in self.embeddings):
             parts.append(f"KD aisfx is not measured: its package is missing; {Aisfx.install}")
+        measured = {(clip.category, hz) for hz, clip in self.work}
+        nothing = {
+            clip.category + (f", {hz / 1000:g} kHz" if hz else ""): problem
+            for hz, clip, problem in self.left_out
+            if (clip.category, hz) not in measured
+        }
+        parts += [f"Nothing could be measured of {group}: {p}." for group, p in nothing.items()]
         silent = [clip.name for clip in clips if clip.end_hz == 0]
         if silent:
             parts.append(f"Silent and not measured: {len(silent)} ({', '.join(silent[:5])}).")
@@ -470,8 +485,8 @@ class Evaluation:
             "clips": self.clips.describe(),
             "shared_sources": {one.model: one.clips for one in self.shared_sources()},
             "not_measured": {
-                f"{hz:g}": {c.name: p for c in self.clips.clips if (p := c.problem(hz)) is not None}
-                for hz in cutoffs
+                f"{wanted:g}": {clip.name: p for hz, clip, p in self.left_out if hz == wanted}
+                for wanted in dict.fromkeys([*cutoffs, *(hz for hz, _, _ in self.left_out)])
             },
             "unusable_files": dict(self.clips.index.unusable),
             "rows": {

@@ -1,5 +1,7 @@
 """The device that a flag names."""
 
+import re
+
 import torch
 
 from saga_sr.support.errors import UserError
@@ -9,12 +11,15 @@ def pick_device(name: str) -> torch.device:
     """The device that a ``--device`` flag names; ``auto`` takes the best there is.
 
     Raises:
-        UserError: it is not on this machine.
+        UserError: there is no such device, or none on this machine.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if name == "auto":
-        return torch.device(next((kind for kind, there in available.items() if there), "cpu"))
-    if not available.get(name, True):
+        return torch.device(next((kind for kind, there in count.items() if there), "cpu"))
+    named = re.fullmatch(r"(cpu|cuda|mps)(?::(\d+))?", name)
+    if named is None:
+        raise UserError(f"--device {name}: no device; allowed: auto, cpu, cuda, cuda:N, mps")
+    if int(named[2] or 0) >= count.get(named[1], 1):
         raise UserError(f"--device {name}: there is none on this machine; allowed: auto, cpu")
     return torch.device(name)
 

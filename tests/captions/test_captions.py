@@ -368,6 +368,20 @@ def test_job_in_4bit_without_a_gpu_says_what_it_needs(
     assert "bitsandbytes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("gpu", "allowed: auto, cpu, cuda, cuda:N, mps"), ("cuda:", "no device"),
+     ("cuda:99", "none on this machine")],
+)  # fmt: skip
+def test_job_on_a_device_that_is_not_there_says_so(
+    folder: Path, qwen: str, capsys: pytest.CaptureFixture, device: str, message: str
+) -> None:
+    assert run(folder, qwen, "--device", device) == 2
+    said = capsys.readouterr().err
+    assert f"--device {device}: " in said
+    assert message in said
+
+
 def test_help_and_bad_flags_do_not_import_torch() -> None:
     program = (
         "import runpy, sys\n"

@@ -701,6 +701,17 @@ def test_degradations_give_rows_of_their_own(data, model_folder, tmp_path):
     assert 3000 < kept.pop() < 11_025 / 2
 
 
+def test_degradations_say_which_clips_could_not_be_measured(data, tmp_path):
+    record = run(data, tmp_path / "r", "--cutoffs", "4000", "--degradations", "gsm", "mp3-320")
+    report = (tmp_path / "r/report.md").read_text(encoding="utf-8")
+    gsm = report.split("### speech, gsm")[1].split("###")[0]
+    assert "Not measured: 1 of 3 clips (speech/silent: silent)" in gsm
+    assert list(record["not_measured"].values()).count({"speech/silent": "silent"}) == 2
+    # At 320 kbit/s nothing is missing of any clip.
+    left_out = r"of music, mp3-320: its truth ends at 22050 Hz, and \d+ Hz of it are kept"
+    assert re.search(left_out, report)
+
+
 def test_a_degradation_that_does_not_exist_is_said_before_anything_is_measured(data, tmp_path):
     with pytest.raises(UserError, match="degradation 'mp4': allowed are mp3-KBPS"):
         run(data, tmp_path / "r", "--degradations", "mp4")

@@ -44,6 +44,9 @@ def rng() -> np.random.Generator:
 # --- hold-out ---------------------------------------------------------------------------------
 
 
+UNSEEN = {source.package: source.place for source in corpus_sources.UNSEEN}
+
+
 @pytest.mark.parametrize(
     ("place", "path", "split", "category"),
     [
@@ -75,11 +78,24 @@ def rng() -> np.random.Generator:
         (corpus_sources.place_scores, "a--written--harp--drums.flac", "train", "music"),
         (corpus_sources.place_scores, "a--drums-1--drums.flac", "train", "effects"),
         (corpus_sources.place_drums, "Gimme A Hand 1.0/Clave-Soft.wav", "train", "effects"),
+        (UNSEEN["flare-game"], "fantasycore/soundfx/npcs/merchant_01.ogg", "unseen", "speech"),
+        (UNSEEN["flare-game"], "fantasycore/music/boss_theme.ogg", "unseen", "music"),
+        (UNSEEN["warmux-data"], "sound/default/voices/jump.ogg", "unseen", "speech"),
+        (UNSEEN["lincity-ng-data"], "sounds/Commune1.wav", "unseen", "effects"),
+        (UNSEEN["pushover-data"], "castle.ogg", "unseen", "music"),
+        (UNSEEN["ktuberling-data"], "ru/ball.ogg", "unseen", "speech"),
     ],
 )
 def test_place_follows_the_hold_out_rule(place, path, split, category):
     found = place(PurePosixPath(path))
     assert (found.split, found.category) == (split, category)
+
+
+def test_unseen_packages_are_in_no_other_set():
+    packages = [source.package for one in corpus_sources.SETS.values() for source in one]
+    assert len(set(packages)) == len(packages)
+    for source in corpus_sources.UNSEEN:
+        assert source.place(PurePosixPath("music/a.ogg")).split == "unseen"
 
 
 def test_place_kits_with_equal_file_names_stay_apart():
@@ -167,6 +183,8 @@ def test_place_single_cycles_are_left_out():
         ("hydrogen-drumkits", "rumpf_kit_z01_h2/beats_01-26.flac", "A hand clap.", ""),
         ("hydrogen-drumkits", "circAfrique v4/Kenkeni1 Bell Mute.wav",
          "A muted hit on the bell of a kenkeni drum.", ""),
+        ("ktuberling-data", "wa/boke.ogg", "A voice names a part of a picture in Walloon.", ""),
+        ("openclonk-data", "UrbanBolero.ogg", "Music of a mining game: Urban Bolero.", ""),
     ],
 )  # fmt: skip
 def test_caption_says_what_the_source_says(package, origin, caption, transcript):
@@ -328,6 +346,19 @@ def test_sort_in_places_links_and_lists(tmp_path, package):
     assert len(files) == 3
 
 
+def test_sort_in_keeps_of_unseen_packages_what_is_full_band(tmp_path, package):
+    place = corpus_sources.unseen(corpus_sources.place_foxdot)
+    output, source = tmp_path / "corpus", replace(corpus_sources.FOXDOT, place=place)
+    files, left_out = fetch_corpus.sort_in(source, package, output)
+    found = sorted(str(p.relative_to(output)) for p in output.rglob("*") if p.is_file())
+    assert found == [
+        "unseen/effects/foxdot__-tilde_ride.wav",
+        "unseen/effects/foxdot_x-lower_bright.wav",
+    ]
+    assert [record["split"] for record in files] == ["unseen", "unseen"]
+    assert left_out["x/lower/dull.wav"] == "not full-band"
+
+
 def test_sort_in_takes_the_same_sound_once(tmp_path, package):
     again = package / "y/lower/again.wav"
     again.parent.mkdir(parents=True)
@@ -381,7 +412,7 @@ def test_debian_without_apt_says_what_works(tmp_path, name):
         check=False,
     )
     assert run.returncode == 2
-    assert "games, drums and scores need apt-get" in run.stderr
+    assert "drums, scores and unseen need apt-get" in run.stderr
     assert "Traceback" not in run.stderr
     assert [path.name for path in tmp_path.iterdir()] == []
 

@@ -332,7 +332,10 @@ class SamplingSection(Section):
     guidance_text: float = 1.2
     level_temperature: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Ours, of an MDCT with levels: the size of the noise that levels start from. 1 samples them
-    as the paper samples everything, 0 starts from what is expected: quieter choices."""
+    as the paper samples everything, 0 starts from what is expected."""
+    level_gain_db: float = 0.0
+    """Ours, of an MDCT with levels: what generated levels are raised by. What is expected of a level
+    is the mean of a logarithm, which lies below the logarithm of the mean power."""
     target_rolloff: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """f_h for audio whose true roll-off is unknown, as a fraction of the Nyquist frequency; 0 is
     the model's own guess (`DropoutSection.rolloff_prob`)."""
@@ -509,7 +512,7 @@ class _Values:
     def __init__(self, raw: Any) -> None:
         self.raw = raw
 
-    def get(self, path: str, kind: type = int) -> Any:
+    def get(self, path: str, kind: type | tuple[type, ...] = int) -> Any:
         """The value at ``path``, or None where it is absent or not of ``kind``."""
         node = self.raw
         for key in path.split("."):
@@ -528,6 +531,7 @@ def _broken_relations(values: _Values) -> list[str]:
     return found + list(_mdct_relations(values)) + list(_dropout_relations(values))
 
 
+NUMBER = (int, float)
 _PRETRANSFORM = "model.pretransform"
 _DIFFUSION = "model.diffusion"
 _DIT = "model.diffusion.config"
@@ -640,7 +644,7 @@ def _condition_relations(values: _Values) -> Iterator[str]:
     global_ids = values.strings(f"{_DIFFUSION}.global_cond_ids")
     if PROMPT_ID in global_ids:
         yield f"{_DIFFUSION}.global_cond_ids names 'prompt', but a text is not one vector"
-    std = values.get(f"{_DIFFUSION}.preconditioning_std", float)
+    std = values.get(f"{_DIFFUSION}.preconditioning_std", NUMBER)
     if std is not None and values.get(f"{_DIFFUSION}.parameterisation", str) == "v":
         yield (
             f"{_DIFFUSION}.preconditioning_std is {std:g}, but parameterisation 'v' has gains of "
@@ -686,10 +690,11 @@ def _autoencoder_relations(values: _Values) -> Iterator[str]:
 
 
 def _mdct_relations(values: _Values) -> Iterator[str]:
-    temperature = values.get("sampling.level_temperature", float)
     levels = f"{_PRETRANSFORM}.config.level_bins"
-    if temperature is not None and temperature != 1 and not values.get(levels):
-        yield f"sampling.level_temperature is {temperature:g}, which needs {levels}"
+    for name, nothing in {"level_temperature": 1.0, "level_gain_db": 0.0}.items():
+        value = values.get(f"sampling.{name}", NUMBER)
+        if value is not None and value != nothing and not values.get(levels):
+            yield f"sampling.{name} is {value:g}, which needs {levels}"
     if values.get(f"{_PRETRANSFORM}.type", str) != "mdct":
         return
     if values.get(f"{_DIFFUSION}.patch", dict) is None:

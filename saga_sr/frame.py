@@ -59,6 +59,10 @@ class Family:
         """Where sampling starts, y at t = 1, of standard normal ``noise`` [..., D, L]."""
         return noise
 
+    def louder(self, frame: Any, gain_db: float) -> Any:
+        """The frame in which whatever is generated comes out louder by so much."""
+        return frame
+
     def tokens(self, x_t: Tensor, frame: Any) -> Tensor:
         """The network's input [B, 2 D, L]: the LR latent concatenated on channels (section 2).
 

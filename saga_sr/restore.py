@@ -31,7 +31,7 @@ def generate(
     model: SAGASRModel, cond: Conditioning, noise: Tensor, sampling: SamplingSection
 ) -> Tensor:
     """Sample latents [B, D, L] from standard normal ``noise`` [B, D, L]."""
-    frame = model.frame(cond)
+    frame = model.family.louder(model.frame(cond), sampling.level_gain_db)
     cond = replace(cond, frame=frame)
     terms = guidance(sampling, cond.text)
 

@@ -23,6 +23,7 @@ SAMPLING = (
     "guidance_acoustic",
     "guidance_text",
     "level_temperature",
+    "level_gain_db",
 )
 
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--guidance_acoustic", type=float)
     parser.add_argument("--guidance_text", type=float)
     parser.add_argument("--level_temperature", type=float)
+    parser.add_argument("--level_gain_db", type=float)
     parser.add_argument(
         "--corpus",
         type=Path,

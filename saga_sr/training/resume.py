@@ -138,6 +138,7 @@ CONFIG: Mapping[str, Touches] = {
     "sampling.guidance_acoustic": _SEEN,
     "sampling.guidance_text": _SEEN,
     "sampling.level_temperature": _SEEN,
+    "sampling.level_gain_db": _SEEN,
     "sampling.target_rolloff": _SEEN,
 }
 

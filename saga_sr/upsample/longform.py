@@ -18,7 +18,7 @@ No level is changed anywhere, per window or per file.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -210,7 +210,9 @@ def _window_conditions(
         if settings.text is not None:
             text = settings.text(layout.join(audio)).to(device).expand(layout.jobs, -1, -1)
         passband_hz = torch.full((layout.jobs,), band.passband_hz, device=device)
-        yield model.condition(audio, text, target_hz, passband_hz)
+        cond = model.condition(audio, text, target_hz, passband_hz)
+        frame = model.family.louder(cond.frame, settings.sampling.level_gain_db)
+        yield replace(cond, frame=frame)
 
 
 def limited(audio: Tensor, end_hz: float, sample_rate: int) -> Tensor:

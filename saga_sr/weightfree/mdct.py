@@ -112,6 +112,10 @@ class MDCTPretransform(Pretransform):
             return latent
         return latent.unflatten(2, (-1, self.group + 1))[:, :, :, : self.group].flatten(2, 3)
 
+    def level_change(self, gain_db: float) -> float:
+        """What levels change by where audio gets louder by so much (but for `LEVEL_FLOOR`)."""
+        return LEVEL_GAIN * self.power * gain_db * math.log(10) / 20
+
     def content(self, end_hz: Tensor) -> Tensor:
         """1 at bins below the end of each clip's spectrum [B], 0 above: [B, D, 1]."""
         below = (self.bin_hz < end_hz[:, None]).float()  # [B, H]

@@ -99,6 +99,10 @@ class PatchFamily(Family):
         freedom as signs are, the ear hears it waver."""
         return noise * (1 + (level_temperature - 1) * self._is_level)
 
+    def louder(self, frame: PatchFrame, gain_db: float) -> PatchFrame:
+        lift = self.pretransform.level_change(gain_db) * self._is_level
+        return replace(frame, mean=frame.mean + lift)
+
     def tokens(self, x_t: Tensor, frame: PatchFrame) -> Tensor:
         data = self.grid.to_tokens(_bounded((1 - frame.told) * x_t))
         return torch.cat([data, frame.heard], dim=2).mT

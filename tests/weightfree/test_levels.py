@@ -8,7 +8,7 @@ from tiny_models import built, tiny_demo, tiny_levels
 from torch import Tensor
 
 from saga_sr.config import parse_model_config
-from saga_sr.restore import restore
+from saga_sr.restore import generate, restore
 from saga_sr.support.errors import UserError
 from saga_sr.weightfree.mdct import LEVEL_FLOOR, LEVEL_GAIN
 
@@ -77,6 +77,22 @@ def test_temperature_changes_what_is_heard() -> None:
     assert not torch.allclose(sampled, expected)
 
 
+def test_a_gain_makes_what_is_generated_so_much_louder_and_nothing_else() -> None:
+    model = built(tiny_levels())
+    cond, noise = model.condition(_audio(), passband_hz=PASSBAND_HZ), torch.randn(2, 80, 64)
+    sampling = model.config.sampling
+    plain, louder = (
+        generate(model, cond, noise, sampling.model_copy(update={"level_gain_db": db}))
+        for db in (0.0, 6.0)
+    )
+    told = cond.frame.told.expand_as(plain) == 1
+    assert plain[told | ~IS_LEVEL[:, None]].equal(louder[told | ~IS_LEVEL[:, None]])
+    rise = (louder - plain)[~told & IS_LEVEL[:, None]]
+    # Twice the amplitude; with square-root companding the root of it.
+    expected = LEVEL_GAIN * model.config.model.pretransform.config.power * math.log(2)
+    torch.testing.assert_close(rise, torch.full_like(rise, expected), atol=0.01, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -90,6 +106,8 @@ def test_what_does_not_fit_is_said(values: dict[str, object], words: str) -> Non
         parse_model_config(tiny_levels(**values))
 
 
-def test_a_temperature_needs_levels() -> None:
+def test_a_temperature_and_a_gain_need_levels() -> None:
     with pytest.raises(UserError, match=r"level_temperature is 0\.5, which needs"):
         parse_model_config(tiny_demo(sampling__level_temperature=0.5))
+    with pytest.raises(UserError, match="level_gain_db is 2, which needs"):
+        parse_model_config(tiny_demo(sampling__level_gain_db=2))

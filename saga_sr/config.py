@@ -334,8 +334,8 @@ class SamplingSection(Section):
     """Ours, of an MDCT with levels: the size of the noise that levels start from. 1 samples them
     as the paper samples everything, 0 starts from what is expected."""
     level_gain_db: float = 0.0
-    """Ours, of an MDCT with levels: what generated levels are raised by. What is expected of a level
-    is the mean of a logarithm, which lies below the logarithm of the mean power."""
+    """Ours, of an MDCT with levels: what generated levels are raised by. What is expected of a
+    level is the mean of a logarithm, which lies below the logarithm of the mean power."""
     target_rolloff: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """f_h for audio whose true roll-off is unknown, as a fraction of the Nyquist frequency; 0 is
     the model's own guess (`DropoutSection.rolloff_prob`)."""
@@ -401,6 +401,12 @@ class ModelConfig(Section):
     def guesses_rolloff(self) -> bool:
         """Whether it was trained to do without a target roll-off, too."""
         return self.stage.rolloff and self.training.dropout.rolloff_prob > 0
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether its latents hold levels of their own (`MDCTConfig.level_bins`)."""
+        section = self.model.pretransform
+        return isinstance(section, MDCTPretransformSection) and bool(section.config.level_bins)
 
     @property
     def text(self) -> T5Config | TransformersConfig | None:

@@ -189,8 +189,8 @@ def download_debian(source: Source, scratch: Path) -> Path:
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise UserError(
-                f"--sets debian, games, drums, scores and unseen need {tool}, which this machine lacks: "
-                "they work on Debian and its relatives; --sets foxdot works everywhere"
+                f"--sets debian, games, drums, scores and unseen need {tool}, which this machine "
+                "lacks: they work on Debian and its relatives; --sets foxdot works everywhere"
             )
     run(["apt-get", "download", source.package], scratch, "try apt-get update as root first")
     (archive,) = scratch.glob("*.deb")

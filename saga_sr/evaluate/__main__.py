@@ -26,6 +26,7 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "guidance_acoustic": (1.0, 1.2, 1.4, 1.7, 2.0),
     "guidance_text": (1.0, 1.2, 1.4, 1.7, 2.0),
     "target_rolloff": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    "level_gain_db": (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0),
 }
 
 LEAST_SECONDS, LEAST_CUTOFF_HZ = 0.1, 500.0

@@ -41,6 +41,7 @@ class UpsampleOptions:
         target_rolloff_hz: the same in Hz.
         prompt: what is heard; "" is no text.
         caption: ``auto`` lets Qwen2-Audio write a prompt for each window of the input.
+        level_gain_db: what the new band is raised by, of a model with levels.
         guidance_acoustic, guidance_text: s_a and s_t of eq. (4).
         num_steps, solver: of the sampler; 0 steps are where the flow starts, without the DiT.
         emulate_linear_steps: N of its t-schedule (`linear_quadratic_schedule`); None keeps the
@@ -56,6 +57,7 @@ class UpsampleOptions:
     target_rolloff_hz: float | None = None
     prompt: str = ""
     caption: Literal["off", "auto"] = "off"
+    level_gain_db: float | None = None
     guidance_acoustic: float | None = None
     guidance_text: float | None = None
     num_steps: int | None = None
@@ -178,6 +180,10 @@ def resolve(
 def _sampling(model: SAGASRModel, options: UpsampleOptions) -> SamplingSection:
     """The model's sampling block with what the user chose."""
     config = model.config
+    if options.level_gain_db is not None:
+        if not config.has_levels:
+            raise UserError("--level_gain_db: this model's latents have no levels")
+        config = config.replacing("sampling.level_gain_db", options.level_gain_db)
     if options.num_steps == 0:
         return config.sampling.model_copy(update={"num_steps": 0})
     if options.num_steps is not None:

@@ -15,6 +15,7 @@ import soundfile
 import torch
 from recordings import crashed, encode, melody, silent_film, write
 from scipy import signal
+from tiny_models import built, tiny_levels
 from tiny_restorer import RATE, tiny_model
 from tiny_text_models import build_tiny_t5
 
@@ -122,11 +123,32 @@ def test_upsample_reports_progress_up_to_its_end():
         (UpsampleOptions(target_rolloff_hz=0), "which this one has not learnt"),
         (UpsampleOptions(input_cutoff_hz=30_000), "--input_cutoff_hz is 30000; allowed"),
         (UpsampleOptions(num_steps=-1), r"sampling\.num_steps is -1"),
+        (
+            UpsampleOptions(level_gain_db=3.0),
+            "--level_gain_db: this model's latents have no levels",
+        ),
     ],
 )
 def test_upsample_with_an_option_that_does_not_suit_the_model_says_so(options, message):
     with pytest.raises(UserError, match=message):
         upsample(tiny_model(), _dull(5000).T, RATE, options)
+
+
+def test_the_new_band_is_raised_by_the_level_gain_with_and_without_the_dit():
+    model, audio = built(tiny_levels(sampling__num_steps=2)), _dull(20_000)
+    for steps in (None, 0):
+        plain, louder = (
+            upsample(
+                model,
+                audio[:, 0],
+                RATE,
+                UpsampleOptions(num_steps=steps, level_gain_db=db, input_cutoff_hz=5000.0),
+            )
+            for db in (None, 6.0)
+        )
+        high = signal.butter(8, 7000, "high", fs=RATE, output="sos")
+        before, after = (np.square(signal.sosfilt(high, x)).mean() for x in (plain, louder))
+        assert 10 * np.log10(after / before) == pytest.approx(6.0, abs=1.0)
 
 
 @pytest.mark.parametrize("bad", [np.zeros((1, 0)), np.full((1, 100), np.nan)])

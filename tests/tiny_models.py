@@ -44,6 +44,7 @@ def tiny_demo(**values: Any) -> dict[str, Any]:
         model__conditioning__cond_dim=64,
         model__diffusion__patch={"bins": 8, "frames": 4},
         sampling__level_temperature=1.0,
+        sampling__level_gain_db=0.0,
         training__dropout__rolloff_prob=0.0,
     )
     raw["model"]["diffusion"]["config"] |= {

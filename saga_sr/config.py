@@ -537,7 +537,7 @@ def _broken_relations(values: _Values) -> list[str]:
     return found + list(_mdct_relations(values)) + list(_dropout_relations(values))
 
 
-NUMBER = (int, float)
+_NUMBER = (int, float)
 _PRETRANSFORM = "model.pretransform"
 _DIFFUSION = "model.diffusion"
 _DIT = "model.diffusion.config"
@@ -650,7 +650,7 @@ def _condition_relations(values: _Values) -> Iterator[str]:
     global_ids = values.strings(f"{_DIFFUSION}.global_cond_ids")
     if PROMPT_ID in global_ids:
         yield f"{_DIFFUSION}.global_cond_ids names 'prompt', but a text is not one vector"
-    std = values.get(f"{_DIFFUSION}.preconditioning_std", NUMBER)
+    std = values.get(f"{_DIFFUSION}.preconditioning_std", _NUMBER)
     if std is not None and values.get(f"{_DIFFUSION}.parameterisation", str) == "v":
         yield (
             f"{_DIFFUSION}.preconditioning_std is {std:g}, but parameterisation 'v' has gains of "
@@ -698,7 +698,7 @@ def _autoencoder_relations(values: _Values) -> Iterator[str]:
 def _mdct_relations(values: _Values) -> Iterator[str]:
     levels = f"{_PRETRANSFORM}.config.level_bins"
     for name, nothing in {"level_temperature": 1.0, "level_gain_db": 0.0}.items():
-        value = values.get(f"sampling.{name}", NUMBER)
+        value = values.get(f"sampling.{name}", _NUMBER)
         if value is not None and value != nothing and not values.get(levels):
             yield f"sampling.{name} is {value:g}, which needs {levels}"
     if values.get(f"{_PRETRANSFORM}.type", str) != "mdct":

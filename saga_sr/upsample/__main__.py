@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     rare = parser.add_argument_group("rare")
     add = rare.add_argument
     add("--level_gain_db", type=finite_float, metavar="DB",
-        help="how much louder the new band shall be than the model thinks")  # fmt: skip
+        help="what the new band is raised by, of models with levels (the model's own)")  # fmt: skip
     add("--guidance_acoustic", type=finite_float, metavar="S_A", help="s_a of eq. (4)")
     add("--guidance_text", type=finite_float, metavar="S_T", help="s_t of eq. (4)")
     add("--solver", choices=SOLVERS)

@@ -7,6 +7,7 @@ from a file that somebody else put there.
 
 import json
 import os
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from saga_sr.support.files import fitting_name, json_text
 
 JOURNAL = "upsample.jsonl"
 RESTORED = ".restored"
+LINE_FOLLOWS_S = 1.0  # by then the line of a whole file stands in the journal
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,12 @@ class Journal:
         if not output.is_file():
             return False
         if not self._recorded(output, key):
-            self._load()  # another process may have done it
+            self._load()  # another process may have done it, or be about to write its line
+        age_s = abs(time.time() - output.stat().st_mtime)
+        until_s = time.monotonic() + LINE_FOLLOWS_S - age_s
+        while not self._recorded(output, {}) and time.monotonic() < until_s:
+            time.sleep(LINE_FOLLOWS_S / 20)
+            self._load()
         return self._recorded(output, key)
 
     def _recorded(self, output: Path, key: dict[str, Any]) -> bool:

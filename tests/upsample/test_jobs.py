@@ -1,4 +1,6 @@
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,23 @@ def test_journal_keeps_names_with_odd_separators(tmp_path, name):
     _touch(tmp_path / name)
     Journal(tmp_path).add(tmp_path / name, {"seed": 0}, {})
     assert Journal(tmp_path).is_done(tmp_path / name, {"seed": 0})
+
+
+def test_a_line_that_another_process_is_about_to_write_is_waited_for(tmp_path):
+    """Between a whole file and its line lies an instant, in which the file looks like another's."""
+    output = tmp_path / "a.wav"
+    _touch(output)
+    journal = Journal(tmp_path)
+    other = threading.Timer(0.3, lambda: Journal(tmp_path).add(output, {"seed": 0}, {}))
+    other.start()
+    assert journal.is_done(output, {"seed": 0})
+    other.join()
+
+
+def test_a_strangers_file_is_waited_for_no_longer_than_a_line_takes(tmp_path):
+    output = tmp_path / "a.wav"
+    _touch(output)
+    os.utime(output, (1e9, 1e9))
+    begin = time.perf_counter()
+    assert not Journal(tmp_path).is_done(output, {"seed": 0})
+    assert time.perf_counter() - begin < 0.5

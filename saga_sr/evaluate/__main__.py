@@ -66,12 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--solver", choices=SOLVERS)
     add("--guidance_acoustic", type=finite_float, metavar="S_A")
     add("--guidance_text", type=finite_float, metavar="S_T")
-    add(
-        "--level_gain_db",
-        type=finite_float,
-        metavar="DB",
-        help="what generated levels are raised by",
-    )
+    add("--level_gain_db", type=finite_float, metavar="DB",
+        help="what generated levels are raised by")  # fmt: skip
     add("--target_rolloff", type=_target, default="default", metavar="oracle|default|X",
         help="f_h: the truth's own, the model's default, or a number in [0, 1)")  # fmt: skip
     add("--no_text", action="store_true", help="give no clip its caption and transcript")

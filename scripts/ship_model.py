@@ -5,16 +5,21 @@
 
 The sampling values are what `saga_sr.evaluate --sweep` and `benchmarks/quality/solvers.py` found
 best; they become the model's own defaults. The averaged weights of the run's export are rounded to
-float16.
+float16. Of several runs that started from the same weights the mean is exported ("model soup",
+Wortsman et al. 2022, arXiv 2203.05482): runs side by side, each on a core of its own, add up.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from saga_sr.support.errors import run_cli
+from saga_sr.support.errors import UserError, run_cli
+
+if TYPE_CHECKING:
+    from saga_sr.model import SAGASRModel
 
 SAMPLING = (
     "target_rolloff",
@@ -27,10 +32,30 @@ SAMPLING = (
 )
 
 
+def mean_model(models: "list[SAGASRModel]") -> "SAGASRModel":
+    """The first of the models, with the mean of the trained weights of all.
+
+    Raises:
+        UserError: the models are not of one architecture.
+    """
+    import torch
+
+    first, *others = models
+    if any(other.config.model != first.config.model for other in others):
+        raise UserError(
+            'runs: a mean needs models of one architecture; their "model" blocks differ'
+        )
+    with torch.no_grad():
+        for together in zip(*(model.trainable() for model in models), strict=True):
+            parameters = [parameter for _, parameter in together]
+            parameters[0].copy_(torch.stack(parameters).mean(dim=0))
+    return first
+
+
 def main() -> None:
     summary, details = (__doc__ or "").split("\n", 1)
     parser = argparse.ArgumentParser(description=summary, epilog=details)
-    parser.add_argument("run", type=Path, help="output folder of train_saga_sr.py")
+    parser.add_argument("runs", type=Path, nargs="+", help="output folders of train_saga_sr.py")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--target_rolloff", type=float, help="in [0, 1)")
     parser.add_argument("--num_steps", type=int)
@@ -54,7 +79,7 @@ def main() -> None:
     from saga_sr.evaluate.sources import write_sources
     from saga_sr.model import SAGASRModel
 
-    model = SAGASRModel.from_pretrained(options.run / "export")
+    model = mean_model([SAGASRModel.from_pretrained(run / "export") for run in options.runs])
     if options.num_steps is not None:
         model.config = model.config.with_num_steps(options.num_steps)
     for name in SAMPLING:

@@ -41,7 +41,7 @@ STEPS = {"first": 4000, "middle": 1000, "last": 6500}
 # to look at padding, whose values are nothing, so firmly that no gradient leads back.
 RATES = {"first": (), "middle": ("--learning_rate", "3e-4"), "last": ("--learning_rate", "5e-4")}
 FLAGS = (
-    "--batch_size 8 --augment --precision bf16-mixed --num_workers 1 "
+    "--batch_size 8 --augment --precision auto --num_workers 1 "
     "--val_every_n_steps 500 --val_num_clips 12 --val_num_train_clips 0 "
     "--checkpoint_every_n_steps 250 --keep_checkpoints 2"
 )
@@ -323,7 +323,7 @@ def main() -> None:
     add("--num_clips", type=int, default=24, help="held-out clips per category (%(default)s)")
     add("--cutoffs", type=float, nargs="+", default=[4000.0, 8000.0], metavar="HZ")
     add("--flags", default=FLAGS, help="of every training (%(default)s)")
-    add("--evaluate_flags", default="--precision bf16-mixed", help="(%(default)s)")
+    add("--evaluate_flags", default="--precision auto", help="(%(default)s)")
     add("--page", type=Path, default=ROOT / "docs" / "stages.md", help="(docs/stages.md)")
     options = parser.parse_args()
     options.corpus, options.output = options.corpus.resolve(), options.output.resolve()

@@ -577,7 +577,7 @@ def f1_flags(folder: Path) -> list[str]:
         "--train_dir", str(audio), "--val_dir", str(audio), "--val_num_clips", "1",
         "--val_num_train_clips", "0", "--val_num_steps", "1", "--val_num_pictures", "0",
         "--model_config", str(folder / "config.json"), "--batch_size", "2", "--max_steps", "3",
-        "--num_workers", "0", "--accelerator", "cpu", "--logger", "csv",
+        "--num_workers", "0", "--accelerator", "cpu", "--precision", "32-true", "--logger", "csv",
     ]  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def flags(root: Path, output: Path, *switches: str, **changes: Any) -> list[str]
         "output_dir": output, "batch_size": 2, "max_steps": 4, "num_workers": 0,
         "val_every_n_steps": 2, "val_num_clips": 2, "val_num_train_clips": 1, "val_num_steps": 2,
         "val_num_pictures": 1, "checkpoint_every_n_steps": 1, "logger": "csv",
-        "accelerator": "cpu",
+        "accelerator": "cpu", "precision": "32-true",
     } | changes  # fmt: skip
     return [
         *switches,

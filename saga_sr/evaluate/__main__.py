@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--sweep", nargs="+", action="append", default=[], metavar=("OPTION", "VALUE"),
         help="also measure each model over values of " + ", ".join(SWEEPS))  # fmt: skip
     add("--device", choices=DEVICES, default="auto")
-    add("--precision", choices=PRECISIONS, default="32-true")
+    add("--precision", choices=("auto", *PRECISIONS), default="32-true")
     add(
         "--window_batch", type=positive_int, help="segments per evaluation of the model (by device)"
     )

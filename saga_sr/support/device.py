@@ -24,6 +24,25 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def pick_precision(name: str, device: torch.device) -> str:
+    """The precision that a ``--precision`` flag names, one of Lightning's.
+
+    ``auto`` is bf16-mixed where the device multiplies bfloat16, and 32-true elsewhere: emulated, it
+    is the slower one, on a CPU by a factor of three.
+    """
+    if name != "auto":
+        return name
+    return "bf16-mixed" if multiplies_bfloat16(device) else "32-true"
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware does: NVIDIA's from Ampere on, CPUs with AMX or AVX-512 BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(found.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+
+
 def check_accelerator(name: str, devices: int) -> None:
     """Refuse an ``--accelerator`` that is not on this machine, and more ``--devices`` than it has.
 

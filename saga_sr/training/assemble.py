@@ -19,6 +19,7 @@ from saga_sr.config import ModelConfig, parse_model_config
 from saga_sr.data.fixed_clips import FixedClips, RepeatedClips
 from saga_sr.dataset import DrawSampler, collate
 from saga_sr.flow import Parameterisation
+from saga_sr.support.device import pick_precision
 from saga_sr.support.errors import UserError
 from saga_sr.support.processes import process_rank, start_worker
 from saga_sr.text import TextEncoder
@@ -199,8 +200,7 @@ def build_trainer(
         )
     every = min(options.val_every_n_steps, options.max_steps) * options.accumulate_grad_batches
     on_gpu = torch.cuda.is_available() and options.accelerator in ("auto", "gpu")
-    automatic = "bf16-mixed" if on_gpu else "32-true"
-    precision: Any = automatic if options.precision == "auto" else options.precision
+    precision: Any = pick_precision(options.precision, torch.device("cuda" if on_gpu else "cpu"))
     processes = options.devices * options.num_nodes
     plugins: list[Any] = [checkpoints.AtomicCheckpointIO()]
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():

@@ -200,7 +200,7 @@ def _output(group: _Group) -> None:
 def _machine(group: _Group) -> None:
     add = group.add_argument
     add("--precision", choices=PRECISIONS, default="auto",
-        help="auto: bf16-mixed on a GPU, 32-true elsewhere")  # fmt: skip
+        help="auto: bf16-mixed where the hardware multiplies it, else 32-true")  # fmt: skip
     add("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "mps"))
     add("--devices", type=int, default=1, metavar="N", help="per node (1)")
     add("--num_nodes", type=int, default=1, metavar="N", help="(1)")

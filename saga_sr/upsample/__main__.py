@@ -60,8 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = machine.add_argument
     add("--num_steps", type=positive_int, metavar="N", help="steps of the solver")
     add("--device", choices=DEVICES, default="auto")
-    add("--precision", choices=PRECISIONS, default="32-true",
-        help="of the DiT; bf16-mixed is much faster where the hardware has it")  # fmt: skip
+    add("--precision", choices=("auto", *PRECISIONS), default="32-true",
+        help="of the DiT; auto: bf16-mixed where that is fast (32-true)")  # fmt: skip
     add("--window_batch", type=positive_int, metavar="N",
         help="segments per evaluation (by device)")  # fmt: skip
 

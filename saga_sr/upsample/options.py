@@ -16,6 +16,7 @@ from saga_sr.config import SamplingSection, untrained_guidance
 from saga_sr.lowfreq import Mode
 from saga_sr.model import SAGASRModel
 from saga_sr.rolloff import unit_to_hz
+from saga_sr.support.device import pick_precision
 from saga_sr.support.errors import UserError
 from saga_sr.support.files import is_unicode
 from saga_sr.text import TextEncoder
@@ -49,7 +50,8 @@ class UpsampleOptions:
         seed: of the noise.
         input_cutoff_hz: where the input's band ends; None is measured.
         crossover: ``soft``, ``hard``, or ``off`` for the pure model (digital silence stays silent).
-        precision: of the DiT: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        precision: of the DiT: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto``
+            (`saga_sr.support.device.pick_precision`).
         window_batch: segments per evaluation of the model; None depends on the device.
     """
 
@@ -173,7 +175,7 @@ def resolve(
         seed=options.seed,
         batch=options.window_batch or _DEFAULT_BATCH.get(device.type, 4),
         mode=options.crossover,
-        autocast=_AUTOCAST[options.precision],
+        autocast=_AUTOCAST[pick_precision(options.precision, device)],
     )
 
 

@@ -223,8 +223,8 @@ def test_training_from_latents_and_from_audio_has_the_same_loss_curve(
     def curves(name: str) -> list[tuple[int, str, float]]:
         """(step, metric, value) of the loss and of the gradient norm."""
         flags = {"train_dir": latents, "model_config": config_file, "batch_size": 2,
-                 "max_steps": 12, "num_workers": 0, "accelerator": "cpu", "logger": "csv",
-                 "output_dir": tmp_path / name} | weights  # fmt: skip
+                 "max_steps": 12, "num_workers": 0, "accelerator": "cpu", "precision": "32-true",
+                 "logger": "csv", "output_dir": tmp_path / name} | weights  # fmt: skip
         words = [str(word) for flag, value in flags.items() for word in (f"--{flag}", value)]
         assert train.main(train_options([*words, "--compute_rolloff"])) == 0
         rows = read_metrics(tmp_path / name / "metrics.csv")

@@ -67,7 +67,7 @@ def _flags(corpus: Path, folder: Path, config: dict[str, Any], *extra: str) -> l
         "--model_config", str(path), "--output_dir", str(folder / "run"), "--batch_size", "2",
         "--max_steps", "2", "--num_workers", "0", "--val_every_n_steps", "2", "--val_num_clips",
         "2", "--val_num_train_clips", "1", "--val_num_steps", "2", "--val_num_pictures", "1",
-        "--checkpoint_every_n_steps", "2", "--accelerator", "cpu", *extra,
+        "--checkpoint_every_n_steps", "2", "--accelerator", "cpu", "--precision", "32-true", *extra,
     ]  # fmt: skip
 
 

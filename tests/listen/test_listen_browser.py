@@ -82,6 +82,11 @@ def visit(page: Path, tmp_path: Path) -> Iterator[Visit]:
         listener.close()
 
 
+# What Chromium's audio thread misses on a busy machine it misses at random; a fault of the page is
+# there every time.
+by_ear = pytest.mark.flaky(reruns=3)
+
+
 @pytest.fixture
 def listener(visit: Visit) -> Listener:
     """Somebody at a desk, with the first clip loaded."""
@@ -139,6 +144,7 @@ def saved_csv(listener: Listener) -> Path:
     return listener.until(lambda: next(listener.downloads.glob("ratings-*.csv"), None))
 
 
+@by_ear
 def test_switching_has_no_gap_and_no_click_and_keeps_the_position(listener: Listener) -> None:
     play_a_loop(listener)
     expected = []
@@ -167,6 +173,7 @@ def test_switching_has_no_gap_and_no_click_and_keeps_the_position(listener: List
     assert changes[-len(expected) :] == expected
 
 
+@by_ear
 def test_pause_jump_and_loop_fade_and_never_click(listener: Listener) -> None:
     play_a_loop(listener)
     for act in (

@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 
 from saga_sr.support.arguments import finite_float, natural_number, positive_float, positive_int
-from saga_sr.support.choices import CROSSOVERS, DEVICES, PRECISIONS, SOLVERS
+from saga_sr.support.choices import AUTO_PRECISIONS, CROSSOVERS, DEVICES, SOLVERS
 from saga_sr.support.errors import UserError, run_cli
 
 SWEEPS: dict[str, tuple[float, ...]] = {
@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--sweep", nargs="+", action="append", default=[], metavar=("OPTION", "VALUE"),
         help="also measure each model over values of " + ", ".join(SWEEPS))  # fmt: skip
     add("--device", choices=DEVICES, default="auto")
-    add("--precision", choices=("auto", *PRECISIONS), default="32-true")
+    add("--precision", choices=AUTO_PRECISIONS, default="32-true")
     add(
         "--window_batch", type=positive_int, help="segments per evaluation of the model (by device)"
     )

@@ -57,7 +57,7 @@ from saga_sr.lowfreq import Mode
 from saga_sr.lowpass import field_lowpass
 from saga_sr.metrics import BAND_FLOOR_DBFS, LSD_DEFINITIONS, texture_floor_db
 from saga_sr.model import SAGASRModel
-from saga_sr.support.device import pick_device
+from saga_sr.support.device import pick_device, pick_precision
 from saga_sr.support.environment import describe_environment, plain_options
 from saga_sr.support.errors import UserError
 from saga_sr.support.files import atomic_path, native_name, write_json_atomic
@@ -475,6 +475,7 @@ class Evaluation:
         return {
             "options": plain_options(self.flags),
             "environment": describe_environment(),
+            "precision": pick_precision(self.flags.precision, pick_device(self.flags.device)),
             "lowpass": [asdict(field_lowpass(cutoff_hz)) for cutoff_hz in cutoffs],
             "metrics": {
                 name: {"label": metric.label, "meaning": metric.meaning, "good": metric.good}

@@ -75,7 +75,8 @@ def _run(
         say(f"--max_steps {options.max_steps} are done: nothing is left to train")
     say(
         f"Training {config.stage} with {sum(p.numel() for _, p in module.model.trainable()):,} "
-        f"parameters, {module.global_batch} clips of {config.duration_s:.2f} s a step"
+        f"parameters, {module.global_batch} clips of {config.duration_s:.2f} s a step, "
+        f"{trainer.precision}"
     )
     try:
         trainer.fit(

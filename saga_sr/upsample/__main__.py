@@ -18,7 +18,7 @@ import signal
 from pathlib import Path
 
 from saga_sr.support.arguments import finite_float, fraction, positive_float, positive_int
-from saga_sr.support.choices import CROSSOVERS, DEVICES, PRECISIONS, SOLVERS
+from saga_sr.support.choices import AUTO_PRECISIONS, CROSSOVERS, DEVICES, SOLVERS
 from saga_sr.support.errors import run_cli
 
 
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = machine.add_argument
     add("--num_steps", type=positive_int, metavar="N", help="steps of the solver")
     add("--device", choices=DEVICES, default="auto")
-    add("--precision", choices=("auto", *PRECISIONS), default="32-true",
+    add("--precision", choices=AUTO_PRECISIONS, default="32-true",
         help="of the DiT; auto: bf16-mixed where that is fast (32-true)")  # fmt: skip
     add("--window_batch", type=positive_int, metavar="N",
         help="segments per evaluation (by device)")  # fmt: skip

@@ -716,3 +716,20 @@ def test_degradations_say_which_clips_could_not_be_measured(data, tmp_path):
 def test_a_degradation_that_does_not_exist_is_said_before_anything_is_measured(data, tmp_path):
     with pytest.raises(UserError, match="degradation 'mp4': allowed are mp3-KBPS"):
         run(data, tmp_path / "r", "--degradations", "mp4")
+
+
+def test_auto_is_the_precision_that_the_record_names(
+    data: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    flags = ("--model", model_folder, "--cutoffs", "4000", "--num_clips", "1", "--num_listen", "0")
+    auto = run(data / "music", tmp_path / "auto", *flags, "--precision", "auto")
+    assert auto["options"]["precision"] == "auto"
+    others = {"32-true", "bf16-mixed"} - {auto["precision"]}
+    assert len(others) == 1
+
+    def measured(precision: str) -> Any:
+        record = run(data / "music", tmp_path / precision, *flags, "--precision", precision)
+        return record["results"]
+
+    assert measured(auto["precision"]) == auto["results"]
+    assert measured(others.pop()) != auto["results"]
